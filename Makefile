@@ -1,0 +1,63 @@
+# One command is enough: `make demo` or `make test` on a machine with Python 3.11, make and a C compiler.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+CODE := shared api worker deploy training tests benchmarks maskmill.py
+LOCK_COMMAND := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --custom-compile-command "make lock" --quiet
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP) ## Make .venv with every locked dependency (again only when the lock changed)
+
+$(STAMP): locks/dev.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Maskmill needs Python 3.11 or newer: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+.PHONY: demo
+demo: setup ## Segment a few sample pictures end to end on this machine
+	$(BIN)/maskmill demo
+
+.PHONY: up
+up: setup ## Run everything on this machine until Ctrl-C
+	$(BIN)/maskmill up
+
+.PHONY: test
+test: lint ## Lint, types, import rules, then every test but the long kill tests
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: setup ## Ruff, mypy and the import rules
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: fmt
+fmt: setup ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+.PHONY: bench
+bench: setup ## Run every benchmark the README quotes
+	$(BIN)/python -m benchmarks
+
+.PHONY: chaos
+chaos: setup ## The long form of the kill tests
+	$(BIN)/python -m pytest tests/acceptance -m chaos --timeout 7200
+
+.PHONY: lock
+lock: setup ## Resolve the dependencies again and write locks/ with hashes
+	$(LOCK_COMMAND) --upgrade --extra api --extra worker --extra cpu --extra local --extra dev -o locks/dev.txt
+	$(LOCK_COMMAND) -c locks/dev.txt --extra api -o locks/api.txt
+	$(LOCK_COMMAND) -c locks/dev.txt --extra worker --extra cpu -o locks/worker.txt
+	$(LOCK_COMMAND) -c locks/dev.txt --extra worker --extra gpu -o locks/worker-gpu.txt

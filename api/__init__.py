@@ -1,0 +1,1 @@
+"""The HTTP side of Maskmill: jobs in, names and artifacts out."""
