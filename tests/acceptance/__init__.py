@@ -1,0 +1,1 @@
+"""Real commands, really killed."""

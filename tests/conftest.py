@@ -1,0 +1,72 @@
+"""Fixtures of every test: real services, started when the first test asks for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from shared.settings import Settings
+from tests.services import FileServer, RedisServer, SwiftServer, run_redis, run_swift, serve_files
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis of the whole run; a test that kills Redis makes its own with `run_redis`."""
+    with run_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of a Redis that is empty when the test begins."""
+    with Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[SwiftServer]:
+    """One S3-compatible server of the whole run; a test that kills it makes its own with `run_swift`."""
+    with run_swift() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_url(swift: SwiftServer) -> str:
+    """A storage URL in a fresh bucket."""
+    return f"s3://{swift.make_bucket()}/some/prefix"
+
+
+@pytest.fixture
+def s3_settings(swift: SwiftServer, s3_url: str) -> Settings:
+    """Settings whose storage is a fresh bucket of the S3-compatible server."""
+    return Settings.from_env({**swift.env, "MASKMILL_STORAGE_URL": s3_url})
+
+
+@pytest.fixture
+def file_settings(tmp_path: Path) -> Settings:
+    """Settings whose storage is a fresh folder."""
+    return Settings.from_env({"MASKMILL_STORAGE_URL": f"file://{tmp_path}/storage"})
+
+
+@pytest.fixture
+def file_server() -> Iterator[FileServer]:
+    """A loopback HTTP server for URL sources."""
+    with serve_files() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Pictures and models that are not in the repository; where they are absent the test is skipped, or fails on CI."""
+    folder = Path(os.environ.get("MASKMILL_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        reason = f"no test data at {folder}; set MASKMILL_TEST_DATA to its folder"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+    return folder

@@ -1,0 +1,1 @@
+"""Several parts with real services."""
