@@ -1,0 +1,99 @@
+"""What the ledger hands out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.jobs import Counts, Failure, JobState, JobStatus
+from shared.sources import Wire
+
+
+@dataclass(frozen=True)
+class PlanLease:
+    """The right to go on planning a job, from `cursor` (None: from the start)."""
+
+    job_id: str
+    attempt: int
+    shards: int
+    planned: int
+    cursor: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class ShardLease:
+    """The right to run a shard; `crashes` counts the workers that died with it."""
+
+    job_id: str
+    shard: int
+    attempt: int
+    crashes: int
+
+
+@dataclass(frozen=True)
+class FinishedShard:
+    """What `finish` found: whether it counted, the job's state now, and whether the planner should go on."""
+
+    verdict: str
+    state: JobState
+    hungry: bool
+
+
+class ModelCard(Wire):
+    """A model as live workers serve it; `input_size` is [height, width], None where it varies."""
+
+    name: str
+    digest: str
+    family: str
+    labels: tuple[str, ...]
+    threshold: float
+    input_size: tuple[int, int] | None = None
+
+
+def job_status(job_id: str, fields: Mapping[str, str], now: float) -> JobStatus:
+    """The status that a job's hash of the ledger tells at the time `now`."""
+    counts = Counts(
+        total=int(fields["total"]) if fields["total"] else None,
+        planned=int(fields["planned"]),
+        succeeded=int(fields["succeeded"]),
+        failed=int(fields["failed"]),
+        skipped=int(fields["skipped"]),
+    )
+    times = {name: _time(fields, name) for name in ("started_at", "progress_at", "finished_at")}
+    rate = _rate(counts, times["started_at"], times["finished_at"] or times["progress_at"])
+    left = None if counts.total is None else counts.total - counts.done
+    going = fields["state"] in ("planning", "running")
+    return JobStatus.model_validate(
+        {
+            "id": job_id,
+            "name": fields["name"] or None,
+            "state": fields["state"],
+            "model": fields["model"],
+            "priority": int(fields["priority"]),
+            "counts": counts,
+            "created_at": float(fields["created_at"]),
+            "started_at": times["started_at"],
+            "finished_at": times["finished_at"],
+            "rate": rate,
+            "eta_seconds": _eta(left, rate, times["progress_at"], now) if going else None,
+            "error": Failure(**json.loads(fields["error"])) if fields.get("error") else None,
+        }
+    )
+
+
+def _time(fields: Mapping[str, str], name: str) -> float | None:
+    return float(fields[name]) if fields.get(name) else None
+
+
+def _rate(counts: Counts, started_at: float | None, until: float | None) -> float | None:
+    if started_at is None or until is None or until <= started_at or not counts.done:
+        return None
+    return round(counts.done / (until - started_at), 3)
+
+
+def _eta(left: int | None, rate: float | None, progress_at: float | None, now: float) -> float | None:
+    if left is None or not rate or progress_at is None:
+        return None
+    return round(max(left / rate - (now - progress_at), 0.0), 1)
