@@ -15,8 +15,9 @@ MOST_FOUND = 300
 
 @dataclass(frozen=True)
 class Letterbox:
-    """Where a picture lies in the square network input: scale, offsets and size, all in input pixels but the scale."""
+    """Where a picture lies in the square network input of `size`: all in input pixels but the scale."""
 
+    size: int
     scale: float
     left: int
     top: int
@@ -43,7 +44,7 @@ def letterbox(image: npt.NDArray[np.uint8], size: int) -> tuple[npt.NDArray[np.u
     square = np.full((size, size, 3), PAD, np.uint8)
     resized = cv2.resize(image, (inner_w, inner_h), interpolation=cv2.INTER_LINEAR)
     square[top : top + inner_h, left : left + inner_w] = resized
-    return square, Letterbox(scale, left, top, inner_w, inner_h)
+    return square, Letterbox(size, scale, left, top, inner_w, inner_h)
 
 
 def decode(output: Floats, prototypes: Floats, box: Letterbox, shape: tuple[int, int], limits: Limits) -> Found:
@@ -91,15 +92,9 @@ def suppress(boxes: npt.NDArray[np.floating], scores: Floats, limit: float) -> l
 
 
 def _mask(logits: Floats, corner: Floats, box: Letterbox, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    size = logits.shape[0] * _stride(logits, box)
-    square = cv2.resize(logits, (size, size), interpolation=cv2.INTER_LINEAR)
+    square = cv2.resize(logits, (box.size, box.size), interpolation=cv2.INTER_LINEAR)
     inner = square[box.top : box.top + box.height, box.left : box.left + box.width]
     mask = cv2.resize(inner, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR) > 0
     x1, y1, x2, y2 = (corner - np.array([box.left, box.top] * 2)) / box.scale
     rows, columns = np.arange(shape[0])[:, None], np.arange(shape[1])[None, :]
     return np.asarray(mask & (columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2))
-
-
-def _stride(logits: Floats, box: Letterbox) -> int:
-    whole = max(box.width + 2 * box.left, box.height + 2 * box.top)
-    return round(whole / logits.shape[0])

@@ -41,18 +41,27 @@ class Truths:
         for mask, class_id in zip(scene.masks, scene.class_ids, strict=True):
             code = _encode(mask)
             box = [float(part) for part in rle.toBbox(code)]
-            known = {"id": len(self.annotations) + 1, "image_id": number, "category_id": int(class_id), "iscrowd": 0}
+            known: dict[str, Any] = {
+                "id": len(self.annotations) + 1,
+                "image_id": number,
+                "category_id": int(class_id),
+                "iscrowd": 0,
+            }
             self.annotations.append({**known, "segmentation": code, "area": float(mask.sum()), "bbox": box})
         for mask, class_id, score in zip(found.masks, found.class_ids, found.scores, strict=True):
-            known = {"image_id": number, "category_id": int(class_id), "score": float(score)}
-            self.findings.append({**known, "segmentation": _encode(mask)})
+            guess = {"image_id": number, "category_id": int(class_id), "score": float(score)}
+            self.findings.append({**guess, "segmentation": _encode(mask)})
+
+    def dataset(self) -> Any:
+        """Return the truth as pycocotools reads it from a file."""
+        categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
+        return {"images": self.images, "annotations": self.annotations, "categories": categories}
 
     def score(self) -> dict[str, float]:
         """Return AP, AP50, AP75 and the AP of each class, all of masks and in 0..1, as pycocotools counts them."""
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
-            categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
-            truth.dataset = {"images": self.images, "annotations": self.annotations, "categories": categories}
+            truth.dataset = self.dataset()
             truth.createIndex()
             counted = COCOeval(truth, truth.loadRes(self.findings), "segm")
             counted.evaluate()

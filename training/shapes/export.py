@@ -58,7 +58,13 @@ def _package(model: Path) -> dict[str, object]:
     return {
         "family": "yolo_seg",
         "input_size": [SIZE, SIZE],
-        "normalisation": {"scale": 255.0, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0], "channels": "RGB", "pad": 114},
+        "normalisation": {
+            "scale": 255.0,
+            "mean": [0.0, 0.0, 0.0],
+            "std": [1.0, 1.0, 1.0],
+            "channels": "RGB",
+            "pad": 114,
+        },
         "labels": list(CLASSES),
         "threshold": THRESHOLD,
         "nms_iou": NMS_IOU,

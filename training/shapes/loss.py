@@ -41,7 +41,7 @@ class Assigned:
 
 def losses(net: ShapesNet, raw: Tensor, prototypes: Tensor, truth: Truth) -> Tensor:
     """Return class, box, mask cross-entropy and mask dice loss, float32 [4], of a batch."""
-    raw, prototypes = raw.float(), prototypes.float()
+    raw = raw.float()
     boxes, logits = net.boxes(raw), raw[:, 4 + PROTOTYPES :].transpose(1, 2)
     with torch.no_grad():
         chosen = assign(net, boxes, logits.sigmoid(), truth)
@@ -84,13 +84,14 @@ def mask_losses(coefficients: Tensor, prototypes: Tensor, chosen: Assigned, trut
     if not len(some):
         return prototypes.sum() * 0.0, prototypes.sum() * 0.0
     counts = torch.bincount(picture, minlength=len(prototypes)).tolist()
-    rows = coefficients[some].split(counts)
-    logits = torch.cat([row @ maps.flatten(1) for row, maps in zip(rows, prototypes, strict=True)])
-    logits = logits.view(-1, *prototypes.shape[2:])
-    whole = (truth.owners[picture] == (shape + 1)[:, None, None]).to(torch.float32)
-    wanted = functional.avg_pool2d(whole[:, None], PROTOTYPE_STRIDE)[:, 0]
-    near = _crop(truth.boxes[picture, shape] / PROTOTYPE_STRIDE, wanted.shape[1])
-    row, wanted, logits = near.nonzero()[:, 0], wanted[near], logits[near]
+    pixels_of = prototypes.permute(0, 2, 3, 1).flatten(1, 2)
+    pairs = zip(pixels_of, coefficients[some].to(prototypes.dtype).split(counts), strict=True)
+    logits = torch.cat([maps @ row.T for maps, row in pairs], 1).T
+    side = prototypes.shape[-1]
+    near = _crop(truth.boxes[picture, shape] / PROTOTYPE_STRIDE, side).flatten(1)
+    row, pixel = near.nonzero(as_tuple=True)
+    wanted = _shares(truth.owners, picture[row], pixel // side, pixel % side, shape[row] + 1)
+    logits = logits[row, pixel].float()
     cross = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     guess = logits.sigmoid()
     pixels, both, guessed, there = (
@@ -123,6 +124,15 @@ def _iou(first: Tensor, second: Tensor) -> Tensor:
 def _inside(centres: Tensor, boxes: Tensor) -> Tensor:
     low, high = boxes[:, :, None, :2], boxes[:, :, None, 2:]
     return ((centres > low) & (centres < high)).all(-1)
+
+
+def _shares(owners: Tensor, picture: Tensor, y: Tensor, x: Tensor, number: Tensor) -> Tensor:
+    """Return which share of each prototype pixel, float32 [n] in 0..1, shows the shape of that number."""
+    steps = [(down, right) for down in range(PROTOTYPE_STRIDE) for right in range(PROTOTYPE_STRIDE)]
+    shown = [
+        owners[picture, y * PROTOTYPE_STRIDE + down, x * PROTOTYPE_STRIDE + right] == number for down, right in steps
+    ]
+    return torch.stack(shown).float().mean(0)
 
 
 def _crop(boxes: Tensor, side: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The network of `shapes`: a small one-stage detector with mask prototypes, its raw outputs in the `yolo_seg` layout."""
+"""The network of `shapes`: a small one-stage detector with mask prototypes, exported in the `yolo_seg` layout."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def _ramps(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Field, Fie
 
 def _wave(ramp: Field, period: float, phase: float, hardness: float) -> Field:
     wave = np.sin(ramp * np.float32(2 * np.pi / period) + np.float32(phase))
-    return np.clip(wave * np.float32(hardness) + np.float32(0.5), 0.0, 1.0)
+    return np.asarray(np.clip(wave * np.float32(hardness) + np.float32(0.5), 0.0, 1.0), np.float32)
 
 
 def _plain(_: np.random.Generator, shape: tuple[int, int]) -> Field:
@@ -49,14 +49,14 @@ def _plain(_: np.random.Generator, shape: tuple[int, int]) -> Field:
 
 def _gradient(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     ramp, _ = _ramps(rng, shape)
-    return np.clip(ramp / np.float32(max(shape)) + np.float32(0.5), 0.0, 1.0)
+    return np.asarray(np.clip(ramp / np.float32(max(shape)) + np.float32(0.5), 0.0, 1.0), np.float32)
 
 
 def _glow(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     along, across = _ramps(rng, shape)
     shift = np.float32(rng.uniform(-0.3, 0.3) * max(shape))
     distance = cv2.magnitude(along - shift, across + shift)
-    return np.clip(distance / np.float32(max(shape)), 0.0, 1.0)
+    return np.asarray(np.clip(distance / np.float32(max(shape)), 0.0, 1.0), np.float32)
 
 
 def _stripes(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
@@ -67,7 +67,7 @@ def _stripes(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
 def _checks(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     period = rng.uniform(10.0, 40.0)
     along, across = (_wave(ramp, period, 0.0, 2.0) for ramp in _ramps(rng, shape))
-    return np.abs(along - across)
+    return np.asarray(np.abs(along - across), np.float32)
 
 
 def _clouds(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
@@ -76,14 +76,14 @@ def _clouds(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     for cell, weight in ((64, 0.5), (24, 0.3), (8, 0.2)):
         grid = rng.random((height // cell + 2, width // cell + 2), dtype=np.float32)
         field += cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR) * np.float32(weight)
-    return np.clip(field * 1.6 - 0.3, 0.0, 1.0)
+    return np.asarray(np.clip(field * 1.6 - 0.3, 0.0, 1.0), np.float32)
 
 
 def _speckle(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     height, width = shape
     cell = int(rng.integers(2, 6))
     grid = rng.random((height // cell + 1, width // cell + 1), dtype=np.float32)
-    return np.clip(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+    return np.asarray(np.clip(cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR), 0.0, 1.0), np.float32)
 
 
 _FIELDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Field]] = {
