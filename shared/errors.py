@@ -194,6 +194,10 @@ class StorageRefused(StorageError):
     code = "storage_refused"
 
 
+class InvalidKey(StorageError):
+    code, status = "invalid_key", 400
+
+
 class KeyNotFound(StorageError):
     code, status = "key_not_found", 404
 
