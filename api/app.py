@@ -1,0 +1,39 @@
+"""The Flask application: its endpoints, its errors, its documents."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from flask import request
+from flask_openapi3 import Info, OpenAPI
+
+from api import artifacts, docs, health, instance_segmentation, items, jobs, problems
+from api.services import EXTENSION, Services
+from shared.errors import PathRefused
+
+
+def build(services: Services) -> OpenAPI:
+    """The application that serves with these services."""
+    app = OpenAPI(
+        "api",
+        info=Info(title="Maskmill", version=version("maskmill")),
+        doc_ui=False,
+        validation_error_model=problems.Problem,
+        validation_error_callback=problems.refuse_query,
+        static_folder=None,
+    )
+    app.extensions[EXTENSION] = services
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False
+    app.before_request(_refuse_other_sites)
+    problems.register(app)
+    for blueprint in (jobs.api, items.api, artifacts.api, instance_segmentation.api, health.api):
+        app.register_api(blueprint)
+    docs.register(app)
+    return app
+
+
+def _refuse_other_sites() -> None:
+    # Without API keys, being on this machine is the only permission; a page of another site must not borrow it.
+    if request.method == "POST" and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+        raise PathRefused("requests from pages of other sites are refused")

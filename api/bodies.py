@@ -1,0 +1,36 @@
+"""Request bodies: read within their limits, parsed as JSON whatever the Content-Type says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import request
+
+from shared.errors import BodyTooLarge, RequestError
+from shared.settings import Settings
+
+# A JSON document is in memory several times while it is parsed; files of any size go as multipart/form-data.
+JSON_BYTES = 64 << 20
+
+
+def read_json_bytes(settings: Settings) -> bytes:
+    """The request's body; raises BodyTooLarge past what JSON may have."""
+    limit = min(JSON_BYTES, settings.max_body_bytes)
+    request.max_content_length = limit
+    if (request.content_length or 0) > limit:
+        raise BodyTooLarge(f"a JSON body may have {limit} bytes at most; send files as multipart/form-data")
+    return request.get_data(cache=False)
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON document of a body; raises RequestError that says where it is broken."""
+    try:
+        return json.loads(body)
+    except UnicodeDecodeError as error:
+        raise RequestError(f"the body is not UTF-8: byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise RequestError(f"the body is not JSON: {error.msg} at {where}") from None
+    except RecursionError:
+        raise RequestError("the body is nested too deeply") from None

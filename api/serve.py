@@ -1,0 +1,66 @@
+"""Serve the API with gunicorn: a few processes, many threads each, loopback only."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from api import create_app
+from shared.errors import InvalidRequest
+from shared.settings import Settings
+
+PROCESSES = min(2, os.cpu_count() or 1)
+STOP_SECONDS = 15
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in options(self._settings).items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        # After the fork, so that no connection is shared between processes.
+        return create_app(self._settings)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; raises InvalidRequest for an address that is not loopback."""
+    check_address(settings.api_host)
+    _Server(settings).run()
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """gunicorn's configuration."""
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    return {
+        "bind": f"{host}:{settings.api_port}",
+        "worker_class": "gthread",
+        "workers": PROCESSES,
+        "threads": settings.api_threads,
+        "keepalive": 30,
+        "graceful_timeout": STOP_SECONDS,
+        "loglevel": settings.log_level.lower(),
+        "proc_name": "maskmill-api",
+        # Nothing here needs to be told what to do while it runs.
+        "control_socket_disable": True,
+    }
+
+
+def check_address(host: str) -> None:
+    """Raise InvalidRequest unless `host` is this machine only: there are no API keys, so anyone could do anything."""
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise InvalidRequest(
+            f"MASKMILL_API_HOST={host} is not a loopback address; the API has no keys yet, so it listens on this "
+            "machine only. Use 127.0.0.1, and a reverse proxy that checks who asks."
+        )
