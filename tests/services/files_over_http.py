@@ -94,6 +94,7 @@ def serve_files(folder: Path | None = None) -> Iterator[FileServer]:
 def _handler(files: FileServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def setup(self) -> None:
             super().setup()

@@ -1,0 +1,224 @@
+"""The only way out to URLs that users name: public addresses, a few redirects, so many bytes, so many seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import threading
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urljoin
+
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, LocationValueError, SSLError
+from urllib3.exceptions import TimeoutError as NoAnswer
+
+from shared.addresses import AddressRule
+from shared.errors import (
+    MaskmillError,
+    UrlFailed,
+    UrlNotFound,
+    UrlRefused,
+    UrlTimeout,
+    UrlTooLarge,
+    UrlUnreachable,
+)
+from shared.settings import Settings
+
+MAX_REDIRECTS = 5
+CONNECT_SECONDS = 10.0
+PIECE = 1 << 16
+# What is not sent is as important: no cookies, no .netrc, no proxy of the environment, no compression to blow up.
+HEADERS = {"User-Agent": "maskmill", "Accept": "*/*", "Accept-Encoding": "identity"}
+REDIRECTS = {301, 302, 303, 307, 308}
+PASSING = {408, 429}
+
+
+class Egress:
+    """Fetches URLs within the settings' limits; connections are kept alive, and threads may share one.
+
+    Raises UrlRefused, UrlNotFound, UrlFailed and UrlTooLarge, which will not get better, and UrlTimeout and
+    UrlUnreachable, which may.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._seconds = settings.url_timeout
+        self._max_bytes = settings.max_input_bytes
+        self._pools = _pools(AddressRule(settings.allow_networks), settings.fetch_threads + settings.api_threads)
+
+    def fetch(self, url: str) -> bytes:
+        """The whole body."""
+        body = io.BytesIO()
+        for piece in self._pieces(url):
+            body.write(piece)
+        return body.getvalue()
+
+    def head_bytes(self, url: str, count: int) -> bytes:
+        """The first `count` bytes of the body; the rest is not fetched."""
+        head = bytearray()
+        with contextlib.closing(self._pieces(url)) as pieces:
+            while len(head) < count and (piece := next(pieces, b"")):
+                head += piece
+        return bytes(head[:count])
+
+    def download(self, url: str, path: Path) -> None:
+        """Write the body to `path` without holding it all; after an error there is no file."""
+        try:
+            with path.open("wb") as file:
+                file.writelines(self._pieces(url))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._pools.clear()
+
+    def _pieces(self, url: str) -> Generator[bytes, None, None]:
+        with _Deadline(self._seconds) as deadline, _errors(url, deadline):
+            response = self._follow(url, deadline)
+            with contextlib.closing(response):
+                yield from self._body(url, response)
+            # A body of unknown length that was cut off looks like one that ended.
+            deadline.left(url)
+
+    def _follow(self, url: str, deadline: _Deadline) -> BaseHTTPResponse:
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._ask(url, deadline)
+            location = response.headers.get("Location")
+            if response.status not in REDIRECTS or location is None:
+                _check_status(url, response)
+                return response
+            response.close()
+            url = urljoin(url, location)
+        raise UrlFailed(f"{url}: more than {MAX_REDIRECTS} redirects")
+
+    def _ask(self, url: str, deadline: _Deadline) -> BaseHTTPResponse:
+        if not url.lower().startswith(("http://", "https://")):
+            raise UrlRefused(f"{url}: only http:// and https:// are fetched")
+        left = deadline.left(url)
+        timeout = Timeout(connect=min(CONNECT_SECONDS, left), read=left)
+        return self._pools.request(
+            "GET",
+            url,
+            headers=HEADERS,
+            timeout=timeout,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+        )
+
+    def _body(self, url: str, response: BaseHTTPResponse) -> Iterator[bytes]:
+        announced, size = int(response.headers.get("Content-Length") or 0), 0
+        while announced <= self._max_bytes and (piece := response.read1(PIECE)):
+            size += len(piece)
+            if size > self._max_bytes:
+                break
+            yield piece
+        if max(announced, size) > self._max_bytes:
+            raise UrlTooLarge(f"{url}: more than {self._max_bytes} bytes; MASKMILL_MAX_INPUT_BYTES sets the limit")
+
+
+class _Deadline:
+    """Cuts the connection that its thread uses when time is up: timeouts a read would let a slow drip last for ever."""
+
+    _current = threading.local()
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends = time.monotonic() + seconds
+        self._connection: HTTPConnection | None = None
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    @classmethod
+    def watch(cls, connection: HTTPConnection) -> None:
+        """The fetch of this thread now uses `connection`."""
+        deadline: _Deadline = cls._current.deadline
+        deadline._connection = connection
+
+    def __enter__(self) -> Self:
+        self._current.deadline = self
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._connection = None
+
+    def left(self, url: str) -> float:
+        """Seconds until the end; UrlTimeout when there are none."""
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise self.error(url)
+        return left
+
+    def passed(self) -> bool:
+        """Whether time is up."""
+        return time.monotonic() >= self._ends
+
+    def error(self, url: str) -> UrlTimeout:
+        return UrlTimeout(f"{url}: not delivered within {self._seconds:g} s; MASKMILL_URL_TIMEOUT sets the limit")
+
+    def _cut(self) -> None:
+        connection = self._connection
+        sock = getattr(connection, "sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+def _pools(rule: AddressRule, threads: int) -> PoolManager:
+    """A pool manager all of whose connections are made, and so judged, by `rule`."""
+
+    class Plain(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return rule.connect(self.host, self.port, float(self.timeout or CONNECT_SECONDS))
+
+        def request(self, *args: Any, **kwargs: Any) -> None:
+            _Deadline.watch(self)
+            super().request(*args, **kwargs)
+
+    class Secure(Plain, HTTPSConnection):
+        pass
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    manager = PoolManager(num_pools=64, maxsize=threads)
+    manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+    return manager
+
+
+def _check_status(url: str, response: BaseHTTPResponse) -> None:
+    status = response.status
+    if 200 <= status < 300:
+        return
+    response.close()
+    if status in (404, 410):
+        raise UrlNotFound(f"{url}: the server says {status}")
+    if status >= 500 or status in PASSING:
+        raise UrlUnreachable(f"{url}: the server says {status}")
+    raise UrlFailed(f"{url}: the server says {status}")
+
+
+@contextlib.contextmanager
+def _errors(url: str, deadline: _Deadline) -> Iterator[None]:
+    try:
+        yield
+    except MaskmillError:
+        raise
+    except (HTTPError, OSError) as error:
+        if deadline.passed() or isinstance(error, NoAnswer):
+            raise deadline.error(url) from error
+        if isinstance(error, SSLError | LocationValueError):
+            raise UrlFailed(f"{url}: {error}") from error
+        raise UrlUnreachable(f"{url}: {error}") from error
