@@ -154,6 +154,10 @@ class UrlTooLarge(InputError):
     code = "url_too_large"
 
 
+class ResultTooLarge(InputError):
+    code = "result_too_large"
+
+
 class WorkerCrashed(InputError):
     code = "worker_crashed"
 

@@ -1,1 +1,50 @@
-"""Model packages and families."""
+"""Models: FAMILIES by name, and `load`. A new family is its file and its line here."""
+
+from __future__ import annotations
+
+from shared.errors import ModelInvalid
+from shared.settings import Settings
+from worker.device import Device
+from worker.models.family import Family, Outputs, Prepared, Signature
+from worker.models.manifest import Manifest
+from worker.models.model import Model
+from worker.models.package import find
+from worker.models.session import open_runner
+from worker.models.yolo_seg import YoloSeg
+
+FAMILIES: dict[str, type[Family]] = {
+    "yolo_seg": YoloSeg,
+}
+
+
+def load(name: str, device: Device, settings: Settings) -> Model:
+    """The model of that name or path, on `device`, checked there with a first run.
+
+    Raises ModelInvalid, naming the tensor or the file that is not as expected, and DeviceUnavailable.
+    """
+    package = find(name, settings.models_dir)
+    runner = open_runner(package.weights, device, settings.cpu_threads)
+    try:
+        manifest = package.manifest or _describe(runner.signature)
+        model = Model(package.name, package.digest, manifest, _family(manifest, runner.signature), runner)
+        model.check()
+    except ModelInvalid as error:
+        raise ModelInvalid(f"model {package.name!r} ({package.weights}): {error.reason}") from None
+    return model
+
+
+def _describe(signature: Signature) -> Manifest:
+    for family in FAMILIES.values():
+        manifest = family.describe(signature)
+        if manifest is not None:
+            return manifest
+    raise ModelInvalid(f"no family knows it by its metadata; write a model.yaml with one of: {', '.join(FAMILIES)}")
+
+
+def _family(manifest: Manifest, signature: Signature) -> Family:
+    if manifest.family not in FAMILIES:
+        raise ModelInvalid(f"family: expected one of {', '.join(FAMILIES)}, got {manifest.family!r}")
+    return FAMILIES[manifest.family](manifest, signature)
+
+
+__all__ = ["FAMILIES", "Model", "Outputs", "Prepared", "load"]

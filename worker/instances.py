@@ -1,0 +1,48 @@
+"""Image and Instances: the two values that flow from the decoder to the artifacts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.masks import Mask
+
+Image = NDArray[np.uint8]
+"""Decoded pixels, uint8 [height,width,3] RGB, EXIF orientation applied."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """What a model found in one picture, as parallel arrays, best score first.
+
+    boxes: float32 [n,4], x1 y1 x2 y2 in picture pixels; scores: float32 [n], 0 to 1; class_ids: int64 [n];
+    masks: n masks, none of them empty. Raises ValueError where these do not hold.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+    masks: tuple[Mask, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.masks)
+        _check("boxes", self.boxes, np.dtype(np.float32), (count, 4))
+        _check("scores", self.scores, np.dtype(np.float32), (count,))
+        _check("class_ids", self.class_ids, np.dtype(np.int64), (count,))
+        if not (np.isfinite(self.boxes).all() and np.isfinite(self.scores).all()):
+            raise ValueError("boxes and scores must be finite")
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    @classmethod
+    def none(cls) -> Instances:
+        """A picture in which nothing was found."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), ())
+
+
+def _check(name: str, array: NDArray[np.generic], dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(f"{name}: expected {dtype}{list(shape)}, got {array.dtype}{list(array.shape)}")

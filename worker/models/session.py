@@ -1,0 +1,155 @@
+"""Session: one ONNX file on one device, checked to really run there. The only file that knows onnxruntime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from shared.errors import DeviceUnavailable, ModelError, ModelInvalid
+from worker.device import Device
+from worker.models.family import Port, Signature
+
+Tensors = Mapping[str, NDArray[Any]]
+
+_CUDA = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
+
+# Provider, its options, and the package whose build has it.
+_PROVIDERS: dict[str, tuple[tuple[str, dict[str, str], str], ...]] = {
+    "gpu": (("CUDAExecutionProvider", _CUDA, "onnxruntime-gpu[cuda,cudnn]"),),
+    "npu": (("CANNExecutionProvider", {}, "onnxruntime-cann"),),
+    "dcu": (
+        ("MIGraphXExecutionProvider", {}, "onnxruntime-migraphx"),
+        ("ROCMExecutionProvider", {}, "onnxruntime-rocm"),
+    ),
+}
+
+_ERRORS = tuple(kind for kind in vars(ort_errors).values() if isinstance(kind, type) and issubclass(kind, Exception))
+
+
+class Runner(Protocol):
+    """A loaded ONNX file; one thread runs it."""
+
+    signature: Signature
+
+    def run(self, tensors: Tensors) -> list[NDArray[Any]]:
+        """The outputs, in the signature's order."""
+
+
+class Session:
+    """The file run by onnxruntime on `device`, with `threads` of its own where that is the CPU."""
+
+    def __init__(self, weights: Path, device: Device, threads: int) -> None:
+        """Raises ModelInvalid for a file that is no runnable ONNX, DeviceUnavailable where the device cannot run it."""
+        self._session = _start(weights, device, threads)
+        _check_provider(self._session, device)
+        self.signature = Signature(
+            path=weights,
+            inputs=tuple(map(_port, self._session.get_inputs())),
+            outputs=tuple(map(_port, self._session.get_outputs())),
+            metadata=dict(self._session.get_modelmeta().custom_metadata_map),
+        )
+
+    def run(self, tensors: Tensors) -> list[NDArray[Any]]:
+        """The outputs, in the signature's order; raises ModelError where onnxruntime does."""
+        try:
+            return [np.asarray(output) for output in self._session.run(None, dict(tensors))]
+        except _ERRORS as error:
+            raise ModelError(f"the model did not run: {_first_line(error)}") from None
+
+
+class Simulation:
+    """A device that takes a fixed time for each picture and returns the outputs of one real run on the CPU."""
+
+    def __init__(self, real: Session, seconds: float) -> None:
+        self.signature = real.signature
+        self._real = real
+        self._seconds = seconds
+        self._known: dict[tuple[Any, ...], list[NDArray[Any]]] = {}
+
+    def run(self, tensors: Tensors) -> list[NDArray[Any]]:
+        """Sleeps for as long as the device would compute; the first picture of a shape stands for all later ones."""
+        count = len(next(iter(tensors.values())))
+        shape = tuple(tensor.shape[1:] for tensor in tensors.values())
+        if shape not in self._known:
+            self._known[shape] = self._real.run({name: tensor[:1] for name, tensor in tensors.items()})
+        time.sleep(self._seconds * count)
+        return [np.repeat(output, count, axis=0) for output in self._known[shape]]
+
+
+def open_runner(weights: Path, device: Device, threads: int) -> Runner:
+    """The runner for a device; `sim:N` runs on the CPU once."""
+    if device.kind == "sim":
+        return Simulation(Session(weights, Device("cpu"), threads), device.index / 1000)
+    return Session(weights, device, threads)
+
+
+def _start(weights: Path, device: Device, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = threads
+    # Spinning threads win nothing here and take the cores from decoding and drawing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = _providers(device)
+    try:
+        session = ort.InferenceSession(weights, sess_options=options, providers=providers)
+    except _ERRORS as error:
+        raise ModelInvalid(f"{weights}: onnxruntime cannot load it: {_first_line(error)}") from None
+    session.disable_fallback()
+    return session
+
+
+def _providers(device: Device) -> list[Any]:
+    if device.kind == "cpu":
+        return ["CPUExecutionProvider"]
+    built = ort.get_available_providers()
+    for provider, options, _ in _PROVIDERS[device.kind]:
+        if provider in built:
+            if provider == "CUDAExecutionProvider":
+                ort.preload_dlls()
+            return [(provider, {"device_id": str(device.index), **options}), "CPUExecutionProvider"]
+    packages = " or ".join(package for _, _, package in _PROVIDERS[device.kind])
+    raise DeviceUnavailable(
+        f"{device}: this onnxruntime has no {_PROVIDERS[device.kind][0][0]}; install {packages}. "
+        f"Available here: {', '.join(available())}"
+    )
+
+
+def available() -> list[str]:
+    """The kinds of device that the installed onnxruntime was built for."""
+    built = ort.get_available_providers()
+    return ["cpu", *(kind for kind, known in _PROVIDERS.items() if any(name in built for name, _, _ in known))]
+
+
+def _check_provider(session: Any, device: Device) -> None:
+    """onnxruntime falls back to the CPU with a log line only; here that is an error."""
+    if device.kind == "cpu":
+        return
+    running = session.get_providers()[0]
+    wanted = [name for name, _, _ in _PROVIDERS[device.kind]]
+    if running not in wanted:
+        raise DeviceUnavailable(
+            f"{device}: {wanted[0]} did not start, onnxruntime fell back to {running}. Its libraries or the device "
+            f"are missing (for gpu: the driver, CUDA and cuDNN); device cpu runs here"
+        )
+    given = session.get_provider_options()[running].get("device_id", str(device.index))
+    if given != str(device.index):
+        raise DeviceUnavailable(f"{device}: {running} started on device {given} instead")
+
+
+def _port(argument: Any) -> Port:
+    dtype = argument.type.removeprefix("tensor(").removesuffix(")")
+    names = {"float": "float32", "double": "float64"}
+    shape = tuple(size if isinstance(size, int) else str(size or "?") for size in argument.shape)
+    return Port(argument.name, names.get(dtype, dtype), shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300]
