@@ -1,0 +1,135 @@
+"""Bytes to Image: what is in them, how many pages, how many pixels, and then the pixels.
+
+An Image is uint8 [H, W, 3] RGB with the Exif orientation applied. Every function here may be called by many threads
+at once; decoding releases the GIL. What the process needs once: `opencv_environment` in the environment before cv2
+is first imported, `settle_opencv` at the start.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from shared.errors import TooManyPixels, UnsupportedFormat
+from shared.settings import Settings
+from shared.sources import PdfOptions
+from worker import jpeg, pdf, raster
+from worker.formats import HEAD_BYTES, LABELS, avif_size, identify, sniff
+from worker.instances import Image
+
+__all__ = ["HEAD_BYTES", "decode", "opencv_environment", "page_count", "pixels", "settle_opencv", "sniff"]
+
+DEFAULT_PDF = PdfOptions()
+
+
+def opencv_environment(settings: Settings) -> dict[str, str]:
+    """Variables that OpenCV reads when it is loaded: its own pixel limit, a second wall behind ours."""
+    return {"OPENCV_IO_MAX_IMAGE_PIXELS": str(settings.max_pixels)}
+
+
+def settle_opencv() -> None:
+    """One thread a call: the pipeline's own threads keep the cores busy, and more would only fight them."""
+    cv2.setNumThreads(1)
+
+
+def page_count(data: bytes, options: PdfOptions | None, settings: Settings) -> list[int] | None:
+    """The pages, from 0, that become Items: of a PDF those `options` ask for, of a TIFF with more than one all.
+
+    None means a plain picture. Raises an InputError for what is no picture or PDF, or has too many pages.
+    """
+    name = identify(data)
+    if name == "pdf":
+        return pdf.page_indexes(data, options or DEFAULT_PDF, settings)
+    if name != "tiff":
+        return None
+    count = raster.frame_count(data, name, settings.max_pages)
+    return list(range(count)) if count > 1 else None
+
+
+def pixels(data: bytes, page_index: int | None, options: PdfOptions | None, settings: Settings) -> tuple[int, int]:
+    """Width and height that the header announces, before any turning upright; nothing is decoded.
+
+    Raises an InputError for what cannot be read, TooManyPixels or PdfPageTooLarge past the limit.
+    """
+    name = identify(data)
+    if name == "pdf":
+        return pdf.page_size(data, page_index or 0, options or DEFAULT_PDF, settings)
+    announced = _announced(data, name, settings)
+    if announced is not None:
+        return announced
+    with raster.opened(data, name, page_index) as frame:
+        return _checked(*frame.size, name, settings)
+
+
+def decode(data: bytes, page_index: int | None, options: PdfOptions | None, settings: Settings) -> Image:
+    """The Image of a picture file, or of page `page_index` (none: the first) of a PDF or TIFF; of an animation
+    the first frame.
+
+    Raises an InputError, and for no bytes whatever anything else: TooManyPixels and PdfPageTooLarge before
+    decoding, TruncatedInput where part of the picture is missing.
+    """
+    name = identify(data)
+    if name == "pdf":
+        return pdf.render(data, page_index or 0, options or DEFAULT_PDF, settings)
+    _announced(data, name, settings)
+    picture = _decode_plain_jpeg(data) if name == "jpeg" else None
+    return _decode_raster(data, name, page_index, settings) if picture is None else picture
+
+
+def _announced(data: bytes, name: str, settings: Settings) -> tuple[int, int] | None:
+    """Width and height where they are found without a decoder, within the limit."""
+    if name == "jpeg":
+        header = jpeg.read_header(data)
+        size = (header.width, header.height) if header else None
+    else:
+        size = avif_size(data) if name == "avif" else None
+    return _checked(*size, name, settings) if size else None
+
+
+def _decode_plain_jpeg(data: bytes) -> Image | None:
+    header = jpeg.read_header(data)
+    if header is None:
+        return None
+    if header.bits != 8:
+        raise UnsupportedFormat(f"the JPEG has {header.bits} bits a sample; JPEGs of 8 bits are read")
+    picture = jpeg.decode(data, header) if header.components in (1, 3) else None
+    return None if picture is None else _upright(picture, header.orientation)
+
+
+def _decode_raster(data: bytes, name: str, page_index: int | None, settings: Settings) -> Image:
+    with raster.opened(data, name, page_index) as frame:
+        _checked(*frame.size, name, settings)
+        picture = raster.pixels_of(frame)
+        orientation = raster.orientation_of(frame)
+    return _upright(picture, orientation)
+
+
+def _checked(width: int, height: int, name: str, settings: Settings) -> tuple[int, int]:
+    if width * height > settings.max_pixels:
+        raise TooManyPixels(
+            f"the {LABELS[name]} announces {width} x {height} pixels, "
+            f"and {settings.max_pixels} are the most allowed (MASKMILL_MAX_PIXELS)"
+        )
+    return width, height
+
+
+def _upright(picture: Image, orientation: int) -> Image:
+    """The picture as its Exif orientation (Exif 2.32, 4.6.4, tag 0x0112) means it to be seen."""
+    match orientation:
+        case 2:
+            turned = cv2.flip(picture, 1)
+        case 3:
+            turned = cv2.rotate(picture, cv2.ROTATE_180)
+        case 4:
+            turned = cv2.flip(picture, 0)
+        case 5:
+            turned = cv2.transpose(picture)
+        case 6:
+            turned = cv2.rotate(picture, cv2.ROTATE_90_CLOCKWISE)
+        case 7:
+            turned = cv2.flip(cv2.transpose(picture), -1)
+        case 8:
+            turned = cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        case _:
+            return picture
+    return np.asarray(turned, np.uint8)
