@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from flask import Response
@@ -30,7 +31,7 @@ def _problem(description: str) -> dict[str, Any]:
 
 
 # What every endpoint below /v1 may answer besides its own.
-PROBLEMS: dict[str, Any] = {
+PROBLEMS: dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None] = {
     "422": _problem("A field is missing, unknown or out of range; `errors` names it."),
     "4XX": _problem("The request is wrong, or the job's state does not allow it."),
     "5XX": _problem("The server cannot answer now."),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from flask import request
-from flask_openapi3 import Info, OpenAPI
+from flask_openapi3.models.info import Info
+from flask_openapi3.openapi import OpenAPI
 
 from api import artifacts, docs, health, instance_segmentation, items, jobs, problems
 from api.services import EXTENSION, Services

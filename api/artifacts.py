@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from typing import BinaryIO
 
 from flask import Response
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
 from api.answers import PROBLEMS, content
@@ -43,7 +44,8 @@ def download(path: ArtifactPath) -> Response:
         raise NotFound(f"job {path.job_id} has no artifact {path.name[:200]!r}") from None
     answer = Response(_pieces(stream), content_type=_content_type(path.name))
     answer.call_on_close(held.close)
-    answer.content_length = size
+    if size is not None:
+        answer.content_length = size
     answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from flask import jsonify, redirect
-from flask_openapi3 import OpenAPI
-from flask_openapi3.models import Schema
-from flask_openapi3_swagger.plugins import RegisterPlugin
+from flask_openapi3.models.schema import Schema
+from flask_openapi3.openapi import OpenAPI
+from flask_openapi3_swagger.plugins import RegisterPlugin  # type: ignore[import-untyped]
 from pydantic import BaseModel
 
 from api.answers import REFERENCE

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Response, g
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field, ValidationError
 
 from api.answers import content, reference
@@ -83,7 +84,11 @@ class InferResponse(Envelope):
 
 
 _ERROR = {"description": "What is wrong is in errorMsg.", "content": content(JSON_TYPE, reference("Envelope"))}
-RESPONSES: dict[str, Any] = {"422": _ERROR, "4XX": _ERROR, "5XX": _ERROR}
+RESPONSES: dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None] = {
+    "422": _ERROR,
+    "4XX": _ERROR,
+    "5XX": _ERROR,
+}
 BODY = {"required": True, "content": content(JSON_TYPE, reference("InferRequest"))}
 
 api = APIBlueprint("instance_segmentation", __name__, abp_tags=[Tag(name="Drop-in")], abp_responses=RESPONSES)

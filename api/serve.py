@@ -6,7 +6,7 @@ import ipaddress
 import os
 from typing import Any
 
-from gunicorn.app.base import BaseApplication
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from api import create_app
 from shared.errors import InvalidRequest
