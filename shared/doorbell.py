@@ -16,7 +16,7 @@ from shared.settings import Settings
 
 Lane = Literal["bulk", "interactive"]
 CONTROL_QUEUE = "maskmill.control"
-RUN, PLAN, CLOSE, ANSWER = "maskmill.run", "maskmill.plan", "maskmill.close", "maskmill.answer"
+RUN, PLAN, CLOSE = "maskmill.run", "maskmill.plan", "maskmill.close"
 
 
 def queue_name(lane: Lane, model: str) -> str:
@@ -64,7 +64,7 @@ class Doorbell:
 
     def ring(self, lane: Lane, model: str) -> None:
         """There may be work for `model` in `lane`."""
-        self._send(RUN if lane == "bulk" else ANSWER, queue_name(lane, model), model)
+        self._send(RUN, queue_name(lane, model), model)
 
     def ring_plan(self, job_id: str) -> None:
         """The job has sources to plan."""

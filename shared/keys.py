@@ -39,6 +39,10 @@ def artifact(job_id: str, name: str) -> str:
     return f"jobs/{job_id}/artifacts/{name}"
 
 
+def cancelled(job_id: str) -> str:
+    return f"jobs/{job_id}/cancelled"
+
+
 def report(job_id: str) -> str:
     return f"jobs/{job_id}/report.json"
 

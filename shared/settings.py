@@ -54,7 +54,7 @@ class Settings(BaseModel):
         default=(), description="Private networks (CIDR) that URLs may reach, comma-separated."
     )
     url_timeout: float = Field(default=30, gt=0, description="Seconds one URL may take, redirects included.")
-    max_input_bytes: int = Field(default=256 << 20, description="Largest single input, in bytes.")
+    max_input_bytes: int = Field(default=128 << 20, description="Largest single input, in bytes.")
     max_pixels: int = Field(default=128_000_000, description="Largest picture, in pixels.")
     max_pages: int = Field(default=10_000, description="Most pages of one PDF or TIFF.")
     max_items: int = Field(default=10_000_000, description="Most items of one job.")
@@ -77,6 +77,7 @@ class Settings(BaseModel):
     decode_threads: int = Field(default=2, ge=1, description="Inputs decoded at once by a child.")
     finish_threads: int = Field(default=2, ge=1, description="Results finished, drawn and encoded at once.")
     store_threads: int = Field(default=8, ge=1, description="Artifacts stored at once by a child.")
+    bytes_in_flight: int = Field(default=1 << 30, description="Most encoded bytes a child holds at once.")
     pixels_in_flight: int = Field(default=256_000_000, description="Most decoded pixels a child holds at once.")
     run_dir: Path = Field(
         default=Path.home() / ".maskmill/run", description="Folder of the children's progress stamps."

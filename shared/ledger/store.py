@@ -13,7 +13,7 @@ from redis.commands.core import Script
 
 from shared.connection import connect, reachable
 from shared.errors import IllegalMove, NotFound
-from shared.jobs import MOVES, Failure, Job, JobState, JobStatus
+from shared.jobs import MOVES, Counts, Failure, Job, JobState, JobStatus
 from shared.ledger.records import FinishedShard, ModelCard, PlanLease, ShardLease, job_status
 
 SCRIPTS = sorted(path.stem for path in Path(__file__).parent.glob("*.lua"))
@@ -130,11 +130,12 @@ class Ledger:
             raise NotFound(f"no job {job_id}")
         return cast(str, value)
 
-    def close(self, job_id: str, keep_seconds: float) -> JobState:
-        """The job's report is stored: end it, and forget it after `keep_seconds`."""
+    def close(self, job_id: str, counts: Counts, keep_seconds: float) -> JobState:
+        """The job's report is stored: end it with its counts, and forget it after `keep_seconds`."""
         keys = self._job_keys(job_id, "", "shards", "ready", "journal")
         keys += [self._key("open"), self._key("turns", self._field(job_id, "model"))]
-        return cast(JobState, self._run("close", keys, job_id, int(keep_seconds)))
+        final = (counts.planned, counts.succeeded, counts.failed, counts.skipped)
+        return cast(JobState, self._run("close", keys, job_id, int(keep_seconds), *final))
 
     # Planning
 
@@ -160,6 +161,13 @@ class Ledger:
     def end_plan(self, lease: PlanLease) -> str:
         """The last shard is planned; the job's state after it, or 'stale'."""
         return str(self._run("end_plan", [self._key("job", lease.job_id)], lease.attempt))
+
+    def plan_is_held(self, job_id: str) -> bool:
+        """Whether a planner has the job, or the window is full and nothing can be planned now."""
+        with reachable():
+            held_until = self._redis.hget(self._key("job", job_id), "plan_until")
+            outstanding = self._redis.hlen(self._key("job", job_id, "shards"))
+        return float(held_until or 0) > time.time() or outstanding >= self.window
 
     # Shards
 

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from shared.errors import IllegalMove, LedgerUnavailable, NotFound
-from shared.jobs import Failure, Job, Options, new_job_id
+from shared.jobs import Counts, Failure, Job, Options, new_job_id
 from shared.ledger import Ledger, ModelCard, ShardLease
 from shared.sources import UrlSource
 
@@ -65,7 +65,7 @@ def test_a_job_runs_from_queued_to_completed(ledger: Ledger) -> None:
     assert ledger.claim("shapes", "tester") is None
     assert ledger.finish(first, {"succeeded": 9, "failed": 1}).state == "running"
     assert ledger.finish(second, {"succeeded": 10}).state == "finalizing"
-    assert ledger.close(job_id, 60) == "completed"
+    assert ledger.close(job_id, Counts(total=20, planned=20, succeeded=19, failed=1), 60) == "completed"
     status = ledger.status(job_id)
     assert status
     assert (status.counts.total, status.counts.succeeded, status.counts.failed) == (20, 19, 1)

@@ -1,0 +1,27 @@
+"""Admission: who wants to hold more than fits waits until others have let go."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Budget:
+    """A bounded amount (of pixels, of bytes) shared by threads; one larger than the whole is let in alone."""
+
+    def __init__(self, amount: int) -> None:
+        self._amount = amount
+        self._held = 0
+        self._changed = threading.Condition()
+
+    def acquire(self, amount: int) -> int:
+        """Wait until `amount` fits, and hold it; returns what to give back."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._held == 0 or self._held + amount <= self._amount)
+            self._held += amount
+        return amount
+
+    def release(self, amount: int) -> None:
+        """Give `amount` back."""
+        with self._changed:
+            self._held -= amount
+            self._changed.notify_all()

@@ -1,0 +1,309 @@
+"""The shard pipeline: fetch → decode → infer → finish → deliver, overlapped by bounded queues.
+
+Tasks go in one by one and come out in any order, each through its own `done`. A stage that raises ends its
+own task and no other; a batch that raises is halved until the one that raises is alone. Memory is bounded by
+two budgets (encoded bytes, decoded pixels) and the queues' lengths, never by how many tasks there are.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.jobs import Failure, Options
+from shared.settings import Settings
+from shared.sources import PdfOptions
+from worker.budget import Budget
+from worker.decode import decode, pixels, sniff
+from worker.instances import Instances
+from worker.models import Model, Outputs, Prepared
+
+STAGES = ("fetch", "decode", "infer", "finish", "deliver")
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """An image (uint8 [H,W,3] RGB), what was found on it above `threshold`, and the format that it came in."""
+
+    image: NDArray[np.uint8]
+    instances: Instances
+    threshold: float
+    format: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a task ended: with what `deliver` returned, or with a failure."""
+
+    value: Any = None
+    failure: Failure | None = None
+    error: Exception | None = None
+
+
+class Task(Protocol):
+    """One item's way through the pipeline, as its owner wants it."""
+
+    @property
+    def options(self) -> Options:
+        """What is asked for."""
+
+    @property
+    def page_index(self) -> int | None:
+        """The page of a paged input, from 0."""
+
+    @property
+    def pdf(self) -> PdfOptions | None:
+        """How a PDF's page is rendered."""
+
+    def wanted(self) -> bool:
+        """Whether anybody still waits for this task."""
+
+    def fetch(self) -> bytes:
+        """The encoded input."""
+
+    def finish(self, segmented: Segmented) -> Any:
+        """What to deliver, made of what was found; pure computation."""
+
+    def deliver(self, finished: Any) -> Any:
+        """Hand the finished over; input and output, no computation."""
+
+    def done(self, done: Done) -> None:
+        """The task is over; called exactly once."""
+
+
+class _Dropped(Exception):
+    """Nobody waits for the task any more."""
+
+
+@dataclass
+class _Work:
+    """A task between two stages, with what it holds."""
+
+    task: Task
+    data: bytes = b""
+    format: str = ""
+    image: NDArray[np.uint8] | None = None
+    prepared: Prepared | None = None
+    outputs: Outputs | None = None
+    finished: Any = None
+    held_bytes: int = 0
+    held_pixels: int = 0
+
+    @property
+    def tensors(self) -> Prepared:
+        assert self.prepared is not None
+        return self.prepared
+
+
+class Progress:
+    """When something last moved, and seconds spent in each stage."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._moved = time.monotonic()
+        self.under_way = 0
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+
+    def moved(self) -> None:
+        """Something moved, or waits for a reason that is not its own."""
+        self._moved = time.monotonic()
+
+    def stalled(self, seconds: float) -> bool:
+        """Whether work is under way and nothing has moved for so long."""
+        return self.under_way > 0 and time.monotonic() - self._moved > seconds
+
+    def count(self, change: int) -> None:
+        with self._lock:
+            self.under_way += change
+        self.moved()
+
+    def spent(self, stage: str, seconds: float) -> None:
+        with self._lock:
+            self.seconds[stage] += seconds
+        self.moved()
+
+
+class _Stage:
+    """A named step, the bounded line of work before it, and the threads that take from it."""
+
+    def __init__(self, name: str, step: Callable[[_Work], None], room: int) -> None:
+        self.name = name
+        self.step = step
+        self.line: queue.Queue[_Work | None] = queue.Queue(maxsize=room)
+        self._threads: list[threading.Thread] = []
+
+    def start(self, target: Callable[[], None], threads: int) -> None:
+        for _ in range(threads):
+            thread = threading.Thread(target=target, name=f"pipeline-{self.name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def close(self) -> None:
+        for _ in self._threads:
+            self.line.put(None)
+        for thread in self._threads:
+            thread.join()
+
+
+class Pipeline:
+    """The stages of one model on one device.
+
+    `on_broken` is called where the model fails on its own warm-up picture: the device is lost, and no input is to
+    blame. It should end the process, so that the shard runs again elsewhere.
+    """
+
+    def __init__(self, model: Model, settings: Settings, on_broken: Callable[[Exception], None]) -> None:
+        self.model = model
+        self.progress = Progress()
+        self._settings = settings
+        self._on_broken = on_broken
+        self._bytes = Budget(settings.bytes_in_flight)
+        self._pixels = Budget(settings.pixels_in_flight)
+        self._batch_limit = min(settings.batch_size, model.batch_limit)
+        self._stages = (
+            _Stage("fetch", self._fetch_one, room=1),
+            _Stage("decode", self._decode_one, room=settings.fetch_threads),
+            _Stage("infer", self._infer_one, room=2 * self._batch_limit),
+            _Stage("finish", self._finish_one, room=2 * self._batch_limit),
+            _Stage("deliver", self._deliver_one, room=settings.store_threads),
+        )
+        fetch, decoding, infer, finish, deliver = self._stages
+        self._next = dict(zip((stage.name for stage in self._stages), self._stages[1:], strict=False))
+        fetch.start(lambda: self._run(fetch), settings.fetch_threads)
+        decoding.start(lambda: self._run(decoding), settings.decode_threads)
+        infer.start(lambda: self._run_inferrer(infer), 1)
+        finish.start(lambda: self._run(finish), settings.finish_threads)
+        deliver.start(lambda: self._run(deliver), settings.store_threads)
+
+    def put(self, task: Task) -> None:
+        """Let a task in; waits while the pipeline is full."""
+        self.progress.count(1)
+        self._stages[0].line.put(_Work(task))
+
+    def close(self) -> None:
+        """End the threads; tasks still inside are finished first."""
+        for stage in self._stages:
+            stage.close()
+
+    # Threads
+
+    def _run(self, stage: _Stage) -> None:
+        while (work := stage.line.get()) is not None:
+            started = time.perf_counter()
+            try:
+                if not work.task.wanted():
+                    raise _Dropped
+                stage.step(work)
+            except Exception as error:  # noqa: BLE001 - whatever an input does, it ends its own task only
+                self._end(work, stage.name, error)
+            else:
+                self.progress.spent(stage.name, time.perf_counter() - started)
+                self._pass_on(stage.name, work)
+
+    def _run_inferrer(self, stage: _Stage) -> None:
+        held: _Work | None = None
+        while (first := held or stage.line.get()) is not None:
+            batch, held = self._gather(stage.line, first)
+            started = time.perf_counter()
+            self._infer_batch(batch)
+            self.progress.spent("infer", time.perf_counter() - started)
+
+    def _gather(self, line: queue.Queue[_Work | None], first: _Work) -> tuple[list[_Work], _Work | None]:
+        """What waits now and fits into one run with `first`; and the one taken that does not fit."""
+        batch, room = [first], self._settings.batch_bytes - first.tensors.nbytes
+        while len(batch) < self._batch_limit:
+            try:
+                work = line.get_nowait()
+            except queue.Empty:
+                break
+            if work is None:
+                line.put(None)
+                break
+            if work.tensors.key != first.tensors.key or work.tensors.nbytes > room:
+                return batch, work
+            batch.append(work)
+            room -= work.tensors.nbytes
+        return batch, None
+
+    # Steps
+
+    def _fetch_one(self, work: _Work) -> None:
+        reserved = self._settings.max_input_bytes
+        work.held_bytes = self._bytes.acquire(reserved)
+        work.data = work.task.fetch()
+        work.held_bytes = len(work.data)
+        self._bytes.release(reserved - work.held_bytes)
+
+    def _decode_one(self, work: _Work) -> None:
+        task = work.task
+        width, height = pixels(work.data, task.page_index, task.pdf, self._settings)
+        work.held_pixels = self._pixels.acquire(width * height)
+        work.image = decode(work.data, task.page_index, task.pdf, self._settings)
+        work.format = sniff(work.data[:64]) or ""
+        work.data = b""
+        self._bytes.release(work.held_bytes)
+        work.held_bytes = 0
+        work.prepared = self.model.prepare(work.image)
+
+    def _infer_one(self, work: _Work) -> None:
+        self._infer_batch([work])
+
+    def _infer_batch(self, batch: list[_Work]) -> None:
+        try:
+            outputs = self.model.infer([work.tensors for work in batch])
+        except Exception as error:  # noqa: BLE001 - halved until the one that raises is alone
+            self._halve(batch, error)
+            return
+        for work, output in zip(batch, outputs, strict=True):
+            work.outputs = output
+            self._pass_on("infer", work)
+
+    def _halve(self, batch: list[_Work], error: Exception) -> None:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            self._infer_batch(batch[:middle])
+            self._infer_batch(batch[middle:])
+            return
+        try:
+            self.model.check()
+        except Exception as broken:  # noqa: BLE001 - a lost device raises whatever its runtime likes
+            self._on_broken(broken)
+        self._end(batch[0], "infer", error)
+
+    def _finish_one(self, work: _Work) -> None:
+        assert work.image is not None
+        options = work.task.options
+        threshold = self.model.threshold if options.threshold is None else options.threshold
+        instances = self.model.finish(work.outputs or {}, work.tensors, threshold, options.nms_iou)
+        work.finished = work.task.finish(Segmented(work.image, instances, threshold, work.format))
+        self._let_go(work)
+
+    def _deliver_one(self, work: _Work) -> None:
+        work.finished = work.task.deliver(work.finished)
+
+    # Ends
+
+    def _pass_on(self, stage: str, work: _Work) -> None:
+        if stage in self._next:
+            self._next[stage].line.put(work)
+        else:
+            self.progress.count(-1)
+            work.task.done(Done(value=work.finished))
+
+    def _end(self, work: _Work, stage: str, error: Exception) -> None:
+        self._let_go(work)
+        self.progress.count(-1)
+        work.task.done(Done(failure=None if isinstance(error, _Dropped) else Failure.of(stage, error), error=error))
+
+    def _let_go(self, work: _Work) -> None:
+        self._bytes.release(work.held_bytes)
+        self._pixels.release(work.held_pixels)
+        work.held_bytes = work.held_pixels = 0
+        work.data, work.image, work.prepared, work.outputs = b"", None, None, None

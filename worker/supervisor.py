@@ -1,0 +1,156 @@
+"""Supervise worker processes: start them, start again what dies or stands still, stop them in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.errors import DeviceUnavailable
+from shared.settings import Settings
+from worker.tasks import refusal_file
+from worker.watch import age, stamp_file
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+STABLE_SECONDS = 60.0
+DRAIN_SECONDS = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Role:
+    """One supervised process: what it is started with, and the name below which it stamps (none: it does not)."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stamp: str | None = None
+
+    @property
+    def name(self) -> str:
+        return " ".join(self.arguments)
+
+
+def device_role(device: str, lane: str, environment: Mapping[str, str]) -> Role:
+    """The process of one device and lane; `environment` pins it there."""
+    return Role(("device", device, lane), environment, f"{device}-{lane}")
+
+
+CONTROL_ROLES = (Role(("control",)), Role(("sweep",)))
+
+
+class Supervised:
+    """A role and its present process."""
+
+    def __init__(self, role: Role, settings: Settings) -> None:
+        self.role = role
+        self._settings = settings
+        self._pause = SHORTEST_PAUSE
+        self._start_at = 0.0
+        self._started = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def tend(self) -> None:
+        """Start, watch or restart it, whatever is due. Raises DeviceUnavailable where it can never start."""
+        now = time.monotonic()
+        if self.process is None:
+            if now >= self._start_at:
+                self._start(now)
+        elif self.process.poll() is not None:
+            self._note_death(now)
+        elif self._stands_still():
+            logger.error("%s makes no progress; it is killed", self.role.name)
+            self.process.kill()
+
+    def _start(self, now: float) -> None:
+        command = [sys.executable, "-m", "worker.tasks", str(os.getpid()), *self.role.arguments]
+        environment = {**os.environ, **self._settings.to_env(), **self.role.environment}
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        self._started = now
+
+    def _note_death(self, now: float) -> None:
+        assert self.process is not None
+        refusal = refusal_file(self._settings.run_dir, self.process.pid)
+        if refusal.exists():
+            reason = refusal.read_text()
+            refusal.unlink()
+            raise DeviceUnavailable(f"the worker for {self.role.name} cannot start: {reason}")
+        if now - self._started > STABLE_SECONDS:
+            self._pause = SHORTEST_PAUSE
+        logger.warning(
+            "%s ended with %s; it starts again in %g s", self.role.name, self.process.returncode, self._pause
+        )
+        self._start_at, self._pause = now + self._pause, min(self._pause * 2, LONGEST_PAUSE)
+        self._forget_stamp()
+        self.process = None
+
+    def _stands_still(self) -> bool:
+        if self.role.stamp is None or self.process is None:
+            return False
+        stamp = stamp_file(self._settings.run_dir, f"{self.role.stamp}-{self.process.pid}")
+        return age(stamp) > self._settings.stall_seconds
+
+    def _forget_stamp(self) -> None:
+        if self.role.stamp is not None and self.process is not None:
+            stamp_file(self._settings.run_dir, f"{self.role.stamp}-{self.process.pid}").unlink(missing_ok=True)
+
+    def ask_to_stop(self) -> None:
+        """Let it finish what it has begun."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def stop_by(self, deadline: float) -> None:
+        """Wait for its end, and make one at the deadline."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            logger.error("%s does not drain; it is killed", self.role.name)
+            self.process.kill()
+            self.process.wait()
+        self._forget_stamp()
+        self.process = None
+
+
+class Supervisor:
+    """Keeps a set of roles running."""
+
+    def __init__(self, roles: Sequence[Role], settings: Settings) -> None:
+        settings.run_dir.mkdir(parents=True, exist_ok=True)
+        self._supervised = [Supervised(role, settings) for role in roles]
+
+    def run_until(self, stop: threading.Event) -> None:
+        """Tend them until `stop` is set, then drain. Raises DeviceUnavailable where one can never start."""
+        try:
+            while not stop.wait(0.2):
+                self.tend()
+        finally:
+            self.stop()
+
+    def tend(self) -> None:
+        """Do once whatever is due."""
+        for supervised in self._supervised:
+            supervised.tend()
+
+    def stop(self) -> None:
+        """Drain them all at once."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        for supervised in self._supervised:
+            supervised.ask_to_stop()
+        for supervised in self._supervised:
+            supervised.stop_by(deadline)
+
+
+def run_roles(roles: Sequence[Role], settings: Settings) -> None:
+    """Supervise in the foreground until SIGTERM or Ctrl-C."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Supervisor(roles, settings).run_until(stop)

@@ -1,0 +1,116 @@
+"""Celery's face: the doorbells as tasks, and the processes that hear them (the sweeper hears none).
+
+Run as `python -m worker.tasks PARENT device gpu:0 bulk` or `python -m worker.tasks PARENT control`, with the settings
+in the environment and the process id that it must not outlive; a supervisor does. The main process of a device worker
+loads no model: sessions do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, cast
+
+from celery import Celery, signals
+
+from shared.doorbell import CLOSE, CONTROL_QUEUE, PLAN, RUN, Lane, celery_app, queue_name
+from shared.errors import MaskmillError
+from shared.logs import set_up_logging
+from shared.settings import Settings
+from worker.watch import die_with_parent
+
+CONTROL_THREADS = 8
+
+logger = logging.getLogger(__name__)
+
+
+def serve_device(settings: Settings, device: str, lane: Lane) -> None:
+    """Hear the doorbells of one device and lane until told to stop."""
+    from worker.device import parse_devices
+    from worker.models.package import find
+    from worker.runtime import DeviceChild
+
+    app = celery_app(settings)
+    draining = multiprocessing.Event()
+    children: list[DeviceChild] = []
+    main_process = os.getpid()
+
+    def open_child(**_: Any) -> None:
+        die_with_parent(main_process)
+        set_up_logging(settings.log_level, f"{device} {lane}")
+        try:
+            children.append(DeviceChild(settings, parse_devices(device)[0], lane, draining.is_set))
+        except MaskmillError as error:
+            refuse(settings, error)
+
+    def run(model: str) -> None:
+        children[0].run(model)
+
+    signals.worker_process_init.connect(open_child, weak=False)
+    signals.worker_shutting_down.connect(lambda **_: draining.set(), weak=False)
+    app.task(name=RUN)(run)
+    queues = [queue_name(lane, find(name, settings.models_dir).name) for name in settings.models]
+    _listen(app, settings, queues, ["--pool", "prefork", "--concurrency", "1"], f"{lane}-{device}")
+
+
+def serve_control(settings: Settings) -> None:
+    """Plan and close jobs until told to stop."""
+    from worker.runtime import open_control
+
+    app = celery_app(settings)
+    control = open_control(settings)
+    app.task(name=PLAN)(control.planner.plan)
+    app.task(name=CLOSE)(control.closer.close)
+    _listen(app, settings, [CONTROL_QUEUE], ["--pool", "threads", "--concurrency", str(CONTROL_THREADS)], "control")
+
+
+def serve_sweep(settings: Settings) -> None:
+    """Sweep until told to stop."""
+    from worker.runtime import open_sweeper
+
+    draining = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: draining.set())
+    open_sweeper(settings).sweep_until(draining.wait)
+
+
+def refuse(settings: Settings, error: MaskmillError) -> None:
+    """Leave word for the supervisor that starting again would not help, and end this worker."""
+    refusal_file(settings.run_dir, os.getppid()).write_text(f"{error.code}: {error.reason}")
+    os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def refusal_file(run_dir: Path, pid: int) -> Path:
+    """Where the worker with that process id leaves the reason why it can never start."""
+    return run_dir / f"{pid}.refused"
+
+
+def _listen(app: Celery, settings: Settings, queues: list[str], pool: list[str], name: str) -> None:
+    node = f"{name.replace(':', '').replace(',', '')}-{os.getpid()}@{settings.host_name}"
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
+    app.worker_main(["--quiet", "worker", "--queues", ",".join(queues), "--hostname", node, *pool, *quiet])
+
+
+def main(arguments: list[str]) -> None:
+    """The entry of an exec'd worker process."""
+    parent, kind, *rest = arguments
+    settings = Settings.from_env(os.environ)
+    die_with_parent(int(parent))
+    set_up_logging(settings.log_level, " ".join([kind, *rest]))
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    if kind == "control":
+        serve_control(settings)
+    elif kind == "sweep":
+        serve_sweep(settings)
+    else:
+        serve_device(settings, rest[0], cast(Lane, rest[1]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
