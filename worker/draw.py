@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.instances import Image, Instances
+from worker.masks import Mask, Offsets
 
 # The seed's palette, RGB, in its order.
 PALETTE: tuple[tuple[int, int, int], ...] = tuple(
@@ -17,6 +20,13 @@ PALETTE: tuple[tuple[int, int, int], ...] = tuple(
     )
 )
 
+OPACITY = 0.5
+STRIP_PIXELS = 1 << 20
+SMALLEST_TEXT, TEXT_WEIGHT = 11, 600
+WHITE, NAVY = (255, 255, 255), (20, 14, 53)
+
+Spans = tuple[Offsets, Offsets]
+
 
 def colour(class_id: int) -> tuple[int, int, int]:
     """The RGB colour of a class, the same in every picture."""
@@ -24,15 +34,119 @@ def colour(class_id: int) -> tuple[int, int, int]:
 
 
 def draw(image: Image, instances: Instances, labels: tuple[str, ...], *, in_place: bool = False) -> Image:
-    """The picture with its instances on it; a new array, or the given one where `in_place`."""
+    """The picture with its instances on it, in a new array or, where `in_place`, in the given C-contiguous one.
+
+    Where masks overlap the smaller one shows, where labels overlap the better score's does.
+    """
     canvas = image if in_place else image.copy()
-    for mask, class_id in zip(instances.masks, instances.class_ids.tolist(), strict=True):
-        x, y, width, height = mask.window
-        region = canvas[y : y + height, x : x + width]
-        tint = np.array(colour(class_id)) * 0.5
-        blended = cv2.convertScaleAbs(region * 0.5 + tint)
-        np.copyto(region, blended, where=mask.bitmap().astype(bool)[..., None])
-    for box, class_id in zip(instances.boxes.tolist(), instances.class_ids.tolist(), strict=True):
-        x1, y1, x2, y2 = (round(edge) for edge in box)
-        cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colour(class_id), 2)
+    class_ids = instances.class_ids.tolist()
+    _tint(canvas, instances.masks, class_ids)
+    boxes, scores = instances.boxes.tolist(), instances.scores.tolist()
+    for box, class_id in zip(boxes, class_ids, strict=True):
+        _outline(canvas, box, colour(class_id))
+    for box, class_id, score in reversed(list(zip(boxes, class_ids, scores, strict=True))):
+        _label(canvas, box, f"{labels[class_id]} {score:.2f}", colour(class_id))
     return canvas
+
+
+def _tint(canvas: Image, masks: tuple[Mask, ...], class_ids: list[int]) -> None:
+    """Blend the masks in, strip by strip of columns; each pixel is touched at most once."""
+    if not masks:
+        return
+    height, width = canvas.shape[:2]
+    starts, ends, colours = _topmost(masks, class_ids, height)
+    first, last = int(starts[0]) // height, (int(ends[-1]) - 1) // height + 1
+    step = max(STRIP_PIXELS // height, 1)
+    for left in range(first, last, step):
+        right = min(left + step, width)
+        low, high = np.searchsorted(starts, [left * height, right * height])
+        if low == high:
+            continue
+        # A colour's number stands at its span's start and is taken back at its end; their running sum is the picture.
+        steps = np.zeros((right - left) * height + 1, np.uint8)
+        steps[starts[low:high] - left * height] = colours[low:high]
+        steps[ends[low:high] - left * height] -= colours[low:high]
+        numbers = np.cumsum(steps[:-1], dtype=np.uint8).reshape(right - left, height)
+        _blend(canvas[:, left:right], np.ascontiguousarray(numbers.T))
+
+
+def _blend(strip: Image, numbers: Image) -> None:
+    """Mix each pixel whose number is not 0 with the palette's colour of that number, from 1."""
+    tints = cv2.applyColorMap(numbers, _table())
+    mixed = cv2.addWeighted(strip, 1 - OPACITY, tints, OPACITY, 0)
+    cv2.copyTo(mixed, numbers, strip)
+
+
+def _topmost(masks: tuple[Mask, ...], class_ids: list[int], height: int) -> tuple[Offsets, Offsets, NDArray[np.uint8]]:
+    """Disjoint spans of the whole picture in order, and which colour shows there: that of the smallest mask."""
+    nothing = np.zeros(0, np.int64)
+    covered: Spans = (nothing, nothing)
+    parts: list[tuple[Offsets, Offsets, NDArray[np.uint8]]] = []
+    for index in sorted(range(len(masks)), key=lambda index: masks[index].area):
+        (starts, ends), covered = _lay_under(masks[index].spans(height), covered)
+        parts.append((starts, ends, np.full(len(starts), 1 + class_ids[index] % len(PALETTE), np.uint8)))
+    starts, ends, colours = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(starts)
+    return starts[order], ends[order], colours[order]
+
+
+def _lay_under(spans: Spans, covered: Spans) -> tuple[Spans, Spans]:
+    """What of `spans` lies outside `covered`, and both together; all sorted and disjoint."""
+    count, held = len(spans[0]), len(covered[0])
+    edges = np.concatenate([*spans, *covered])
+    order = np.argsort(edges, kind="stable")
+    edges = edges[order]
+    final = np.append(edges[1:] != edges[:-1], True)
+    inside = np.cumsum(np.repeat(np.array([1, -1, 0, 0], np.int32), [count, count, held, held])[order])[final] > 0
+    under = np.cumsum(np.repeat(np.array([0, 0, 1, -1], np.int32), [count, count, held, held])[order])[final] > 0
+    return _where(edges[final], inside & ~under), _where(edges[final], inside | under)
+
+
+def _where(edges: Offsets, state: NDArray[np.bool_]) -> Spans:
+    """The spans in which `state` holds, where state[i] is told from edges[i] on."""
+    turns = edges[state != np.append(False, state[:-1])]
+    return turns[0::2], turns[1::2]
+
+
+@functools.cache
+def _table() -> NDArray[np.uint8]:
+    table = np.zeros((256, 1, 3), np.uint8)
+    table[1 : 1 + len(PALETTE), 0] = PALETTE
+    return table
+
+
+@functools.cache
+def _font() -> cv2.FontFace:
+    return cv2.FontFace("sans")
+
+
+def _outline(canvas: Image, box: list[float], tone: tuple[int, int, int]) -> None:
+    x1, y1, x2, y2 = map(round, box)
+    cv2.rectangle(canvas, (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1)), tone, max(round(max(canvas.shape) / 400), 1))
+
+
+def _label(canvas: Image, box: list[float], text: str, tone: tuple[int, int, int]) -> None:
+    """The text on a filled box above the instance, or inside it where there is no room; never outside the picture."""
+    height, width = canvas.shape[:2]
+    size, extent = _text_size(text, max(round(0.018 * max(height, width)) + 2, SMALLEST_TEXT), width)
+    tall, wide = round(1.35 * size), extent + size // 2
+    left = max(min(round(box[0]), width - wide), 0)
+    top = round(box[1]) - tall
+    top = max(min(top if top >= 0 else round(box[1]), height - tall), 0)
+    cv2.rectangle(canvas, (left, top), (left + wide - 1, top + tall - 1), tone, cv2.FILLED)
+    red, green, blue = tone
+    ink = WHITE if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else NAVY
+    cv2.putText(canvas, text, (left + size // 4, top + size), ink, _font(), size, TEXT_WEIGHT)
+
+
+def _text_size(text: str, size: int, width: int) -> tuple[int, int]:
+    """The font's size in pixels, and the text's width in it: `size`, or less where the picture is too narrow."""
+    extent = _extent(text, size)
+    if extent + size // 2 > width:
+        size = max(size * width // (extent + size // 2 + 1), 4)
+        extent = _extent(text, size)
+    return size, extent
+
+
+def _extent(text: str, size: int) -> int:
+    return int(cv2.getTextSize((0, 0), text, (0, 0), _font(), size, TEXT_WEIGHT)[2])

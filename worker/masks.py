@@ -126,7 +126,8 @@ class Axis:
 
     def at(self, pixels: NDArray[Any]) -> NDArray[np.float64]:
         """Where the centres of those pixels lie among the samples, held inside [0, size - 1]."""
-        return np.clip(self.scale * (pixels + 0.5) + (self.offset - 0.5), 0, self.size - 1)
+        at: NDArray[np.float64] = self.scale * (pixels + 0.5) + (self.offset - 0.5)
+        return at.clip(0, self.size - 1)
 
     def pixel(self, samples: NDArray[np.float64]) -> NDArray[np.float64]:
         """The inverse of `at` where nothing was held."""
@@ -134,8 +135,10 @@ class Axis:
 
     def around(self, start: int, length: int) -> slice:
         """The samples on which the pixels start .. start + length - 1 depend."""
-        first, last = self.at(np.array([start, start + length - 1]))
-        return slice(int(first), min(int(last) + 2, self.size))
+        low = self.scale * (start + 0.5) + self.offset - 0.5
+        high = low + self.scale * (length - 1)
+        last = self.size - 1
+        return slice(int(min(max(low, 0), last)), min(int(max(high, 0)) + 2, self.size))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,20 +158,22 @@ class Lattice:
         `samples` are the field at `around(window)`. In one column the field is linear between two samples, so where
         it passes 0 is computed, not searched: the cost grows with width x samples, not with the window's area.
         """
-        profiles = self._profiles(samples, window)
+        rows, columns = self.around(window)
+        profiles = self._profiles(samples, window, columns.start)
         count = profiles.shape[1]
         above = np.zeros((window.width, count + 2), dtype=bool)
         np.greater(profiles, 0, out=above[:, 1:-1])
         column, knot = np.divmod(np.flatnonzero(above[:, 1:] != above[:, :-1]), count + 1)
-        row = self._rows_of(profiles, column, knot, window)
-        starts = np.clip(np.floor(row[0::2]) + 1, 0, window.height)
-        ends = np.clip(np.ceil(row[1::2]), 0, window.height)
+        row = self._crossings(profiles, column, knot, rows.start) - window.y
+        row[knot == 0] = -1
+        row[knot == count] = window.height
+        starts = (np.floor(row[0::2]) + 1).clip(0, window.height)
+        ends = np.ceil(row[1::2]).clip(0, window.height)
         return _joined(window, column[0::2], starts.astype(np.int64), ends.astype(np.int64))
 
-    def _profiles(self, samples: Floats, window: Window) -> Floats:
-        """The field along each of the window's columns at the sample rows: [width, rows]."""
-        at = self.columns.at(np.arange(window.x, window.x + window.width))
-        at -= self.columns.around(window.x, window.width).start
+    def _profiles(self, samples: Floats, window: Window, first: int) -> Floats:
+        """The field along the window's columns at the sample rows, [width, rows]; `samples` begin at column `first`."""
+        at = self.columns.at(np.arange(window.x, window.x + window.width)) - first
         left = at.astype(np.intp)
         lines = np.ascontiguousarray(samples.T)
         steps = np.diff(lines, axis=0, append=lines[-1:])
@@ -177,17 +182,12 @@ class Lattice:
         profiles += lines[left]
         return profiles
 
-    def _rows_of(self, profiles: Floats, column: Offsets, knot: Offsets, window: Window) -> NDArray[np.float64]:
-        """The window's row, with its fraction, at which the field passes 0 between the samples knot - 1 and knot."""
-        last = profiles.shape[1]
+    def _crossings(self, profiles: Floats, column: Offsets, knot: Offsets, first: int) -> NDArray[np.float64]:
+        """The picture's row, with its fraction, where a column's field passes 0 between samples knot - 1 and knot."""
         before = profiles[column, np.maximum(knot - 1, 0)].astype(np.float64)
-        after = profiles[column, np.minimum(knot, last - 1)]
+        after = profiles[column, np.minimum(knot, profiles.shape[1] - 1)]
         share = before / np.where(before == after, 1, before - after)
-        first = self.rows.around(window.y, window.height).start
-        row = self.rows.pixel(first + knot - 1 + share) - window.y
-        row[knot == 0] = -1
-        row[knot == last] = window.height
-        return row
+        return self.rows.pixel(first - 1 + knot + share)
 
 
 def _joined(window: Window, column: Offsets, starts: Offsets, ends: Offsets) -> Mask | None:

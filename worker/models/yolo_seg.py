@@ -147,7 +147,8 @@ def _masks(coefficients: Floats, prototypes: Floats, boxes: Floats, fit: Fit) ->
             masks.append(None)
             continue
         rows, columns = lattice.around(window)
-        samples = np.tensordot(weights, prototypes[:, rows, columns], 1)
+        # Not tensordot: for one small product BLAS would wake threads that then spin on the cores inference needs.
+        samples = np.einsum("c,crk->rk", weights, prototypes[:, rows, columns])
         masks.append(lattice.mask(samples, window))
     return masks
 
