@@ -45,6 +45,13 @@ class Services:
             egress=Egress(settings),
         )
 
+    def close(self) -> None:
+        """Close every connection."""
+        self.ledger.disconnect()
+        self.doorbell.close()
+        self.replies.close()
+        self.egress.close()
+
 
 def services() -> Services:
     """The services of the application that handles this request."""

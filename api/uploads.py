@@ -31,6 +31,7 @@ class Uploads:
         self._storage, self._settings, self._job_id, self._folder = storage, settings, job_id, folder
         self._pool = ThreadPoolExecutor(settings.store_threads, thread_name_prefix="upload")
         self._running: list[Future[None]] = []
+        self._held: list[_Held] = []
         self._names: set[str] = set()
         self.sources: list[UploadSource] = []
         self.digests: list[tuple[str, str]] = []
@@ -44,6 +45,7 @@ class Uploads:
         safe = self._unique(safe_name(name))
         key = keys.inputs(self._job_id, f"{self._folder}{len(self.sources):06d}-{safe.rsplit('/', 1)[-1]}")
         held = _Held()
+        self._held.append(held)
         checksum = self._copy(pieces, held, pointer)
         source = UploadSource(name=safe, key=key, pdf=pdf)
         self.sources.append(source)
@@ -60,6 +62,8 @@ class Uploads:
     def discard(self) -> None:
         """Delete what was stored, as the job was not accepted."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for held in self._held:
+            held.close()
         for source in self.sources:
             self._storage.delete(source.key)
 
@@ -122,7 +126,7 @@ class _Held:
             self._memory += piece
             return
         if self._file is None:
-            # Deleted when it is closed, or collected after a failure.
+            # Deleted when it is closed.
             self._file = tempfile.NamedTemporaryFile(prefix="maskmill-upload-")  # noqa: SIM115
             self._file.write(self._memory)
             self._memory.clear()
@@ -131,7 +135,12 @@ class _Held:
     def store(self, storage: Storage, key: str) -> None:
         if self._file is None:
             storage.put(key, bytes(self._memory))
-            return
-        with self._file:
+        else:
             self._file.flush()
             storage.put_file(key, Path(self._file.name))
+        self.close()
+
+    def close(self) -> None:
+        self._memory = bytearray()
+        if self._file is not None:
+            self._file.close()

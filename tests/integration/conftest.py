@@ -1,0 +1,90 @@
+"""The API on a real Redis and a folder, and what a worker would leave there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from api import create_app
+from api.services import Services
+from shared import keys
+from shared.jobs import Failure, Item, Outcome, Shard
+from shared.ledger import ModelCard
+from shared.settings import Settings
+from shared.sources import StoredBytes
+from tests.services.api_server import ApiServer, run_api
+
+SHAPES = ModelCard(name="shapes", digest="0" * 64, family="yolo_seg", labels=("disc", "star"), threshold=0.5)
+
+
+@pytest.fixture
+def api_settings(redis_url: str, tmp_path: Path) -> Settings:
+    """Settings of an API whose shards hold two items and whose local sources lie in one folder."""
+    (tmp_path / "pictures").mkdir()
+    return Settings(
+        redis_url=redis_url,
+        storage_url=f"file://{tmp_path}/storage",
+        shard_size=2,
+        local_roots=(tmp_path / "pictures",),
+        allow_networks=("127.0.0.0/8",),
+        max_input_bytes=3_000_000,
+        max_sources=20,
+        interactive_timeout=5,
+        interactive_queue=2,
+    )
+
+
+@pytest.fixture
+def services(api_settings: Settings) -> Iterator[Services]:
+    """The services of the API, with one worker that says it serves `shapes`."""
+    held = Services.open(api_settings)
+    held.ledger.serve("worker-of-the-test", [SHAPES])
+    yield held
+    held.close()
+
+
+@pytest.fixture
+def web(services: Services) -> FlaskClient:
+    """The application, spoken to without a network."""
+    return create_app(services.settings, services).test_client()
+
+
+@pytest.fixture
+def api_server(services: Services, tmp_path: Path) -> Iterator[ApiServer]:
+    """The application in processes of its own, over HTTP."""
+    with run_api(services.settings, tmp_path) as server:
+        yield server
+
+
+def plan_shard(services: Services, job_id: str, number: int, names: list[str]) -> Shard:
+    """Store a shard as the planner does."""
+    size = services.settings.shard_size
+    items = tuple(
+        Item(number=number * size + place, input_path=name, name=name, location=StoredBytes(key=f"inputs/{name}"))
+        for place, name in enumerate(names)
+    )
+    shard = Shard(number=number, items=items)
+    services.storage.put(keys.shard(job_id, number), shard.encode())
+    return shard
+
+
+def finish_shard(services: Services, job_id: str, shard: Shard, failures: dict[str, Failure] | None = None) -> None:
+    """Store artifacts and outcomes as a worker does: what `failures` names fails, the rest succeeds."""
+    lines = []
+    for item in shard.items:
+        failure = (failures or {}).get(item.name)
+        artifacts = {} if failure else {"json": f"{item.name}_res.json", "image": f"{item.name}_res.jpg"}
+        for kind, name in artifacts.items():
+            services.storage.put(keys.artifact(job_id, name), f"{kind} of {item.name}".encode())
+        outcome = Outcome(
+            number=item.number,
+            status="failed" if failure else "succeeded",
+            input_path=item.input_path,
+            artifacts=artifacts,
+            error=failure,
+        )
+        lines.append(outcome.model_dump_json())
+    services.storage.put(keys.outcome(job_id, shard.number), "\n".join(lines).encode())
