@@ -1,0 +1,73 @@
+"""The front door: the console command `maskmill`, and the public name `Client`. Nothing is imported before it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shared.errors import MaskmillError, ModelError, StorageError, Unavailable
+
+if TYPE_CHECKING:
+    from api.client import Client
+
+__all__ = ["Client", "main"]
+
+_PUBLIC = {"Client": "api.client"}
+
+_API = ("submit", "status", "watch", "fetch", "cancel", "jobs", "api")
+COMMANDS: dict[str, str] = {**dict.fromkeys(_API, "api.cli")}
+
+WRONG, UNREACHABLE, INTERRUPTED, CANNOT_START = 2, 4, 130, 78
+EXIT_CODES = (
+    "Exit codes: 0 all is well; 1 some items failed; 2 the command or its settings are wrong; 3 the job failed or was "
+    "cancelled; 4 a service cannot be reached; 78 it cannot start here (device, model, port, folder); 130 interrupted."
+)
+
+
+class FrontDoor(click.Group):
+    """Finds each command in its own module, and ends every error of ours as one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MaskmillError as error:
+            stop = click.ClickException(error.reason)
+            stop.exit_code = exit_code(error)
+            raise stop from None
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+
+def exit_code(error: MaskmillError) -> int:
+    """What a command leaves with when `error` ended it."""
+    if isinstance(error, Unavailable):
+        return UNREACHABLE
+    return CANNOT_START if isinstance(error, (ModelError, StorageError)) else WRONG
+
+
+@click.command(cls=FrontDoor, epilog=EXIT_CODES)
+@click.version_option(package_name="maskmill")
+def main() -> None:
+    """Turn images, PDFs, folders and URLs into instance masks."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'maskmill' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+if __name__ == "__main__":
+    main()
