@@ -8,29 +8,21 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from shared import keys
 from shared.doorbell import CONTROL_QUEUE, Doorbell
-from shared.errors import KeyNotFound, MaskmillError, RequestError
-from shared.jobs import Failure, Item, Job, Shard
+from shared.errors import KeyNotFound, RequestError
+from shared.jobs import Failure, Job, Shard
 from shared.ledger import Ledger, PlanLease
 from shared.settings import Settings
-from shared.sources import Location, StoredBytes, UrlBytes
 from shared.storage import Storage
-from worker.decode import page_count, sniff
-from worker.fetch import Fetcher
-from worker.listing import HEAD_BYTES, Entry, entries
-from worker.names import paged
+from worker.expand import Expander
 from worker.patience import patiently
 from worker.settle import settle_stored
 
-PAGED_FORMATS = ("pdf", "tiff")
-LOOK_AHEAD = 16
 WAIT_SECONDS = 30
 
 
@@ -42,7 +34,7 @@ class Planner:
     storage: Storage
     ledger: Ledger
     doorbell: Doorbell
-    fetcher: Fetcher
+    expander: Expander
 
     def plan(self, job_id: str) -> None:
         """Go on planning the job until it is planned, its window is full for long, or another planner has it."""
@@ -109,7 +101,7 @@ class Planner:
 
     def _cut(self, job: Job, number: int, planned: int, cursor: dict[str, Any] | None) -> Iterator[Shard]:
         """Cut the items behind `cursor` into shards; only the last has no cursor, and may be short."""
-        found = self._items(job, planned, cursor)
+        found = self.expander.items(job, planned, cursor)
         following = next(found, None)
         for shard in itertools.count(number):
             run = [] if following is None else [following, *itertools.islice(found, job.shard_size - 1)]
@@ -118,73 +110,3 @@ class Planner:
             if items and items[-1].number >= self.settings.max_items:
                 raise RequestError(f"the job has more than {self.settings.max_items} items, the most one job may have")
             yield Shard(number=shard, items=items, cursor=run[-1][1] if following else None)
-
-    def _items(self, job: Job, planned: int, cursor: dict[str, Any] | None) -> Iterator[tuple[Item, dict[str, Any]]]:
-        """The items behind `cursor`, each with the cursor behind it."""
-        start = cursor or {"source": 0, "position": None, "page": None}
-        number = itertools.count(planned)
-        listed = entries(job, self.settings, start["source"], start["position"])
-        if start["page"] is not None:
-            listed = itertools.chain(self._entry_at(job, start), listed)
-        for entry, head in self._looked_ahead(listed):
-            resumed = start["page"] if (entry.source, entry.position) == (start["source"], start["position"]) else None
-            for page, item in self._pages(job.id, entry, head):
-                if resumed is None or (page is not None and page > resumed):
-                    after = {"source": entry.source, "position": entry.position, "page": page}
-                    yield item.model_copy(update={"number": next(number)}), after
-
-    def _entry_at(self, job: Job, start: dict[str, Any]) -> Iterator[Entry]:
-        """The entry in whose pages the cursor stands."""
-        found = entries(job, self.settings, start["source"], None)
-        return itertools.islice((entry for entry in found if entry.position == start["position"]), 1)
-
-    def _looked_ahead(self, listed: Iterator[Entry]) -> Iterator[tuple[Entry, bytes]]:
-        """The entries with their first bytes, read for several at once."""
-        with ThreadPoolExecutor(LOOK_AHEAD, thread_name_prefix="plan-head") as pool:
-            waiting: deque[tuple[Entry, Future[bytes]]] = deque()
-            for entry in listed:
-                waiting.append((entry, pool.submit(self._head, entry)))
-                if len(waiting) >= LOOK_AHEAD:
-                    first, head = waiting.popleft()
-                    yield first, head.result()
-            for first, head in waiting:
-                yield first, head.result()
-
-    def _head(self, entry: Entry) -> bytes:
-        """The first bytes, or none where they cannot be had: the worker that fetches it will say why."""
-        try:
-            return b"" if entry.error else patiently(self.fetcher.head, entry.location, HEAD_BYTES)
-        except MaskmillError:
-            return b""
-
-    def _pages(self, job_id: str, entry: Entry, head: bytes) -> Iterator[tuple[int | None, Item]]:
-        """The items of one entry: its pages, or itself; one that fails where its pages cannot be told."""
-        item = Item(number=0, input_path=entry.input_path, name=entry.name, location=entry.location)
-        if entry.error:
-            yield None, item.model_copy(update={"failure": Failure.of("plan", entry.error)})
-            return
-        if sniff(head) not in PAGED_FORMATS:
-            yield None, item
-            return
-        try:
-            pages, location = self._count(job_id, entry)
-        except MaskmillError as error:
-            yield None, item.model_copy(update={"failure": Failure.of("plan", error)})
-            return
-        if pages is None:
-            yield None, item.model_copy(update={"location": location})
-            return
-        base = paged(entry.name, pages, entry.siblings)
-        for page in pages:
-            update = {"location": location, "name": f"{base}_{page}", "page_index": page, "pdf": entry.pdf}
-            yield page, item.model_copy(update=update)
-
-    def _count(self, job_id: str, entry: Entry) -> tuple[list[int] | None, Location]:
-        """The page numbers of a paged input, and where its bytes lie from now on: a URL's are stored with the job."""
-        data = patiently(self.fetcher.fetch, entry.location)
-        pages = page_count(data, entry.pdf, self.settings)
-        if not isinstance(entry.location, UrlBytes) or pages is None:
-            return pages, entry.location
-        key = keys.inputs(job_id, f"fetched-{entry.source}")
-        patiently(self.storage.put, key, data)
-        return pages, StoredBytes(key=key)

@@ -21,6 +21,7 @@ from worker.answer import Answerer
 from worker.claim import Claimer
 from worker.close import Closer
 from worker.device import Device
+from worker.expand import Expander
 from worker.fetch import Fetcher
 from worker.leases import Leases
 from worker.models import Model, load
@@ -70,7 +71,8 @@ class Control:
 def open_control(settings: Settings) -> Control:
     """The control worker's composition root."""
     services = open_services(settings)
-    planner = Planner(settings, services.storage, services.ledger, services.doorbell, services.fetcher)
+    expander = Expander(settings, services.storage, services.fetcher)
+    planner = Planner(settings, services.storage, services.ledger, services.doorbell, expander)
     return Control(planner, Closer(settings, services.storage, services.ledger))
 
 
