@@ -1,35 +1,23 @@
 """Bytes to Image: what is in them, how many pages, how many pixels, and then the pixels.
 
 An Image is uint8 [H, W, 3] RGB with the Exif orientation applied. Every function here may be called by many threads
-at once; decoding releases the GIL. What the process needs once: `opencv_environment` in the environment before cv2
-is first imported, `settle_opencv` at the start.
+at once; decoding releases the GIL. OpenCV reads what it reads fast and rightly, Pillow all the rest. A process that
+decodes is to be started with `worker.opencv.opencv_environment` in its environment.
 """
 
 from __future__ import annotations
-
-import cv2
-import numpy as np
 
 from shared.errors import TooManyPixels, UnsupportedFormat
 from shared.settings import Settings
 from shared.sources import PdfOptions
 from worker import jpeg, pdf, raster
-from worker.formats import HEAD_BYTES, LABELS, avif_size, identify, sniff
+from worker.formats import HEAD_BYTES, LABELS, avif_size, identify, plain_webp_size, sniff
 from worker.instances import Image
+from worker.opencv import imdecode, upright
 
-__all__ = ["HEAD_BYTES", "decode", "opencv_environment", "page_count", "pixels", "settle_opencv", "sniff"]
+__all__ = ["HEAD_BYTES", "decode", "page_count", "pixels", "sniff"]
 
 DEFAULT_PDF = PdfOptions()
-
-
-def opencv_environment(settings: Settings) -> dict[str, str]:
-    """Variables that OpenCV reads when it is loaded: its own pixel limit, a second wall behind ours."""
-    return {"OPENCV_IO_MAX_IMAGE_PIXELS": str(settings.max_pixels)}
-
-
-def settle_opencv() -> None:
-    """One thread a call: the pipeline's own threads keep the cores busy, and more would only fight them."""
-    cv2.setNumThreads(1)
 
 
 def page_count(data: bytes, options: PdfOptions | None, settings: Settings) -> list[int] | None:
@@ -72,28 +60,37 @@ def decode(data: bytes, page_index: int | None, options: PdfOptions | None, sett
     if name == "pdf":
         return pdf.render(data, page_index or 0, options or DEFAULT_PDF, settings)
     _announced(data, name, settings)
-    picture = _decode_plain_jpeg(data) if name == "jpeg" else None
+    picture = _decode_fast(data, name)
     return _decode_raster(data, name, page_index, settings) if picture is None else picture
 
 
 def _announced(data: bytes, name: str, settings: Settings) -> tuple[int, int] | None:
     """Width and height where they are found without a decoder, within the limit."""
-    if name == "jpeg":
-        header = jpeg.read_header(data)
-        size = (header.width, header.height) if header else None
-    else:
-        size = avif_size(data) if name == "avif" else None
+    size = None
+    if name == "jpeg" and (header := jpeg.read_header(data)):
+        size = header.width, header.height
+    elif name == "webp":
+        size = plain_webp_size(data)
+    elif name == "avif":
+        size = avif_size(data)
     return _checked(*size, name, settings) if size else None
 
 
-def _decode_plain_jpeg(data: bytes) -> Image | None:
+def _decode_fast(data: bytes, name: str) -> Image | None:
+    """The Image by OpenCV; None where Pillow has to do it, or to say what is wrong."""
+    if name == "webp" and plain_webp_size(data):
+        return imdecode(data)
+    return _decode_jpeg(data) if name == "jpeg" else None
+
+
+def _decode_jpeg(data: bytes) -> Image | None:
     header = jpeg.read_header(data)
     if header is None:
         return None
     if header.bits != 8:
         raise UnsupportedFormat(f"the JPEG has {header.bits} bits a sample; JPEGs of 8 bits are read")
     picture = jpeg.decode(data, header) if header.components in (1, 3) else None
-    return None if picture is None else _upright(picture, header.orientation)
+    return None if picture is None else upright(picture, header.orientation)
 
 
 def _decode_raster(data: bytes, name: str, page_index: int | None, settings: Settings) -> Image:
@@ -101,7 +98,7 @@ def _decode_raster(data: bytes, name: str, page_index: int | None, settings: Set
         _checked(*frame.size, name, settings)
         picture = raster.pixels_of(frame)
         orientation = raster.orientation_of(frame)
-    return _upright(picture, orientation)
+    return upright(picture, orientation)
 
 
 def _checked(width: int, height: int, name: str, settings: Settings) -> tuple[int, int]:
@@ -111,25 +108,3 @@ def _checked(width: int, height: int, name: str, settings: Settings) -> tuple[in
             f"and {settings.max_pixels} are the most allowed (MASKMILL_MAX_PIXELS)"
         )
     return width, height
-
-
-def _upright(picture: Image, orientation: int) -> Image:
-    """The picture as its Exif orientation (Exif 2.32, 4.6.4, tag 0x0112) means it to be seen."""
-    match orientation:
-        case 2:
-            turned = cv2.flip(picture, 1)
-        case 3:
-            turned = cv2.rotate(picture, cv2.ROTATE_180)
-        case 4:
-            turned = cv2.flip(picture, 0)
-        case 5:
-            turned = cv2.transpose(picture)
-        case 6:
-            turned = cv2.rotate(picture, cv2.ROTATE_90_CLOCKWISE)
-        case 7:
-            turned = cv2.flip(cv2.transpose(picture), -1)
-        case 8:
-            turned = cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE)
-        case _:
-            return picture
-    return np.asarray(turned, np.uint8)

@@ -105,6 +105,14 @@ def avif_size(data: bytes) -> tuple[int, int] | None:
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
+def plain_webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP that is one lossy picture and nothing else (RFC 9649, 2.5); None for others."""
+    if data[12:16] != b"VP8 " or len(data) < 30:
+        return None
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
 def _box_ends(data: bytes) -> Iterator[int]:
     """Where each top-level box ends (ISO/IEC 14496-12, 4.2); sizes 0 (to the end) and 1 (64 bits) end the walk."""
     at = 0

@@ -1,4 +1,4 @@
-"""Every picture format but plain JPEG, by Pillow: its frames, and their pixels as 8-bit RGB."""
+"""Every picture format by Pillow: its frames, and their pixels as 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -100,14 +100,11 @@ def frame_count(data: bytes, name: str, limit: int) -> int:
 def pixels_of(frame: Pillow.Image) -> NDArray[np.uint8]:
     """Pixels uint8 [H, W, 3] RGB of the frame: deep ones scaled to 8 bits, transparent ones laid on white."""
     frame.load()
-    width, height = frame.size
-    picture = np.empty((height, width, 3), np.uint8)
-    rows = max(1, STRIP_PIXELS // width)
-    scale = _deep_range(frame) if frame.mode in DEEP_MODES else None
-    for top in range(0, height, rows):
-        bottom = min(height, top + rows)
-        strip = frame.crop((0, top, width, bottom))
-        picture[top:bottom] = _to_rgb(strip, _tags(frame)) if scale is None else _from_deep(strip, scale)
+    tags = _tags(frame)
+    picture = np.empty((frame.height, frame.width, 3), np.uint8)
+    scale = _deep_range(frame, tags) if frame.mode in DEEP_MODES else None
+    for top, strip in _strips(frame):
+        picture[top : top + strip.height] = _to_rgb(strip, tags) if scale is None else _from_deep(strip, *scale)
     return picture
 
 
@@ -118,6 +115,12 @@ def orientation_of(frame: Pillow.Image) -> int:
     except Exception:  # noqa: BLE001 - broken metadata may raise anything and must not lose a good picture
         return 1
     return orientation if orientation in range(1, 9) else 1
+
+
+def _strips(frame: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
+    rows = max(1, STRIP_PIXELS // frame.width)
+    for top in range(0, frame.height, rows):
+        yield top, frame.crop((0, top, frame.width, min(frame.height, top + rows)))
 
 
 def _tags(frame: Pillow.Image) -> Any:
@@ -143,21 +146,29 @@ def _from_ycbcr(strip: NDArray[np.float32], red: float, green: float, blue: floa
     return _to_bytes(np.stack((reds, greens, blues), axis=-1))
 
 
-def _deep_range(frame: Pillow.Image) -> tuple[float, float]:
+def _deep_range(frame: Pillow.Image, tags: Any) -> tuple[float, float]:
     """The values that become black and white: of short integers those of their bits, else the lowest and highest."""
-    tags = _tags(frame)
     if frame.mode in SHORT_MODES:
         black, white = 0.0, float((1 << tags.get(BITS_PER_SAMPLE, (16,))[0]) - 1)
     else:
-        black, white = (float(bound) for bound in frame.getextrema())  # type: ignore[arg-type]
-    if not (math.isfinite(black) and math.isfinite(white) and black < white):
-        black, white = 0.0, 1.0
+        black, white = _finite_range(frame)
     return (white, black) if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else (black, white)
 
 
-def _from_deep(strip: Pillow.Image, scale: tuple[float, float]) -> NDArray[np.uint8]:
-    black, white = scale
-    grey = _to_bytes((np.nan_to_num(np.asarray(strip).astype(np.float64)) - black) * (255 / (white - black)))
+def _finite_range(frame: Pillow.Image) -> tuple[float, float]:
+    """The lowest and highest finite value; 0 and 1 where they are not two."""
+    lowest, highest = math.inf, -math.inf
+    for _, strip in _strips(frame):
+        values = np.asarray(strip, np.float64)
+        finite = values[np.isfinite(values)]
+        lowest, highest = float(finite.min(initial=lowest)), float(finite.max(initial=highest))
+    return (lowest, highest) if lowest < highest else (0.0, 1.0)
+
+
+def _from_deep(strip: Pillow.Image, black: float, white: float) -> NDArray[np.uint8]:
+    values = np.nan_to_num(np.asarray(strip, np.float64), nan=black)
+    inside = np.clip(values, min(black, white), max(black, white))
+    grey = _to_bytes((inside - black) * (255 / (white - black)))
     return np.repeat(grey[..., None], 3, axis=2)
 
 
