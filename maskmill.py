@@ -1,4 +1,4 @@
-"""The front door: the console command `maskmill`, and the public name `Client`. Nothing is imported before it is used."""
+"""The front door: the command `maskmill` and the public name `Client`; nothing is imported before it is used."""
 
 from __future__ import annotations
 
@@ -17,8 +17,19 @@ __all__ = ["Client", "main"]
 
 _PUBLIC = {"Client": "api.client"}
 
-_API = ("submit", "status", "watch", "fetch", "cancel", "jobs", "api")
-COMMANDS: dict[str, str] = {**dict.fromkeys(_API, "api.cli")}
+COMMANDS = {
+    "submit": "api.cli",
+    "status": "api.cli",
+    "watch": "api.cli",
+    "fetch": "api.cli",
+    "cancel": "api.cli",
+    "jobs": "api.cli",
+    "predict": "worker.cli",
+    "models": "worker.cli",
+    "api": "api.cli",
+    "worker": "worker.cli",
+    "control": "worker.cli",
+}
 
 WRONG, UNREACHABLE, INTERRUPTED, CANNOT_START = 2, 4, 130, 78
 EXIT_CODES = (
@@ -43,9 +54,8 @@ class FrontDoor(click.Group):
         try:
             return super().invoke(ctx)
         except MaskmillError as error:
-            stop = click.ClickException(error.reason)
-            stop.exit_code = exit_code(error)
-            raise stop from None
+            click.echo(f"Error: {error.reason}", err=True)
+            sys.exit(exit_code(error))
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 

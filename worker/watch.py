@@ -1,4 +1,7 @@
-"""Signs of life: a child stamps a file as long as it lives and makes progress; its supervisor reads the stamp."""
+"""Signs of life: a child stamps a file as long as it lives and makes progress; its supervisor reads the stamp.
+
+Run as `python -m worker.watch PARENT PROGRAM ARGUMENTS...` it becomes that program, which dies with PARENT.
+"""
 
 from __future__ import annotations
 
@@ -37,3 +40,9 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    die_with_parent(int(sys.argv[1]))
+    # The kernel keeps the order to die across the exec.
+    os.execvp(sys.argv[2], sys.argv[2:])

@@ -27,6 +27,8 @@ class Model:
         self.labels = manifest.labels
         self.threshold = manifest.threshold
         self.input_size = manifest.input_size
+        self.signature = runner.signature
+        self.provider = runner.provider
         self.batch_limit = family.batch or sys.maxsize
         self._nms_iou = manifest.nms_iou
         self._family = family

@@ -37,6 +37,7 @@ class Runner(Protocol):
     """A loaded ONNX file; one thread runs it."""
 
     signature: Signature
+    provider: str
 
     def run(self, tensors: Tensors) -> list[NDArray[Any]]:
         """The outputs, in the signature's order."""
@@ -49,6 +50,7 @@ class Session:
         """Raises ModelInvalid for a file that is no runnable ONNX, DeviceUnavailable where the device cannot run it."""
         self._session = _start(weights, device, threads)
         _check_provider(self._session, device)
+        self.provider = self._session.get_providers()[0]
         self.signature = Signature(
             path=weights,
             inputs=tuple(map(_port, self._session.get_inputs())),
@@ -69,6 +71,7 @@ class Simulation:
 
     def __init__(self, real: Session, seconds: float) -> None:
         self.signature = real.signature
+        self.provider = f"simulated, {seconds * 1000:g} ms a picture"
         self._real = real
         self._seconds = seconds
         self._known: dict[tuple[Any, ...], list[NDArray[Any]]] = {}

@@ -1,0 +1,159 @@
+"""The commands of a worker host: `worker`, `control`, `predict`, `models`. Heavy imports stand inside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from shared.logs import set_up_logging
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.predict import Prediction
+
+SOME_FAILED, WRONG = 1, 2
+LANES = ("bulk", "interactive")
+
+device_option = click.option(
+    "--device", help='"cpu", "gpu:0", "npu:0", "dcu:0" [default: gpu:0 if it works, else cpu].'
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def split_lanes(_ctx: Any, _param: Any, text: str) -> tuple[str, ...]:
+    """The lanes that `text` lists; raises BadParameter for another word."""
+    lanes = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not lanes or not set(lanes) <= set(LANES):
+        raise click.BadParameter(f"{text!r}: lanes are {' and '.join(LANES)}, separated by a comma")
+    return lanes
+
+
+@click.command()
+@click.option("--devices", help='As in "cpu", "gpu:0,gpu:1", "gpu:0,1" [default: gpu:0 if it works, else cpu].')
+@click.option(
+    "--lanes", default=",".join(LANES), show_default=True, callback=split_lanes, help="Which queues to serve."
+)
+@click.option("--models", help="Names or paths, comma-separated [default: MASKMILL_MODELS].")
+def worker(devices: str | None, lanes: tuple[str, ...], models: str | None) -> None:
+    """Run jobs on this machine's devices: one process a device and lane, until SIGTERM or Ctrl-C."""
+    from worker.supervisor import device_roles, run_roles
+
+    settings = read_settings(models)
+    set_up_logging(settings.log_level, "supervisor")
+    run_roles(device_roles(devices or choose_device(settings), lanes), settings)
+
+
+@click.command()
+def control() -> None:
+    """Plan, sweep and close jobs; run at least one somewhere, until SIGTERM or Ctrl-C."""
+    from worker.supervisor import CONTROL_ROLES, run_roles
+
+    settings = Settings.from_env(os.environ)
+    set_up_logging(settings.log_level, "supervisor")
+    run_roles(CONTROL_ROLES, settings)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="FILES|FOLDERS|URLS...")
+@click.option("--input", "more_inputs", multiple=True, metavar="FILE|FOLDER|URL", help="The same as an argument.")
+@click.option("--model", help="Name or path [default: the first of MASKMILL_MODELS].")
+@device_option
+@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Lowest score kept.")
+@click.option(
+    "--out", "--save_path", "out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the results."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print each result's JSON document on a line of its own.")
+def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], out: Path | None, as_json: bool, **how: Any) -> None:
+    """Segment in this process, without any service."""
+    from worker.device import parse_devices
+    from worker.predict import Predictor
+
+    if not inputs + more_inputs:
+        raise click.UsageError("name at least one file, folder or URL")
+    settings = read_settings(how["model"])
+    device = parse_devices(how["device"] or choose_device(settings))[0]
+    failed = False
+    with Predictor(settings, settings.models[0], device) as predictor:
+        for prediction in predictor.predict(inputs + more_inputs, _options(how["threshold"], pictures=out is not None)):
+            if out:
+                prediction.save(out)
+            failed |= prediction.failure is not None
+            _show(prediction, as_json=as_json)
+    sys.exit(SOME_FAILED if failed else 0)
+
+
+@click.group()
+def models() -> None:
+    """List models, or check that one runs here."""
+
+
+@models.command("list")
+@json_option
+def list_models(as_json: bool) -> None:
+    """List the models that are known by name."""
+    from worker.inventory import known_models
+
+    found = known_models(Settings.from_env(os.environ).models_dir)
+    if as_json:
+        click.echo(json.dumps([model.as_dict() for model in found]))
+    for model in [] if as_json else found:
+        click.echo(f"{model.name:20} {model.family or '-':12} {model.problem or model.path}")
+
+
+@models.command("check")
+@click.argument("name", metavar="NAME|PATH")
+@device_option
+@json_option
+def check_model(name: str, device: str | None, as_json: bool) -> None:
+    """Load a model on a device, run it, and say what it is."""
+    from worker.device import parse_devices
+    from worker.inventory import check
+
+    settings = read_settings(name)
+    report = check(name, parse_devices(device or choose_device(settings))[0], settings)
+    if as_json:
+        click.echo(json.dumps(report))
+    for key, value in {} if as_json else report.items():
+        click.echo(f"{key:10} {', '.join(value) if isinstance(value, list) else value}")
+
+
+def read_settings(models: str | None) -> Settings:
+    """The settings of the environment, with other models where some are named."""
+    given = {"MASKMILL_MODELS": models} if models else {}
+    return Settings.from_env({**os.environ, **given})
+
+
+def choose_device(settings: Settings) -> str:
+    """The default device; says on stderr why a GPU that should be there is not used."""
+    from worker.probe import default_device
+
+    device, why = default_device(settings)
+    if why:
+        click.echo(f"Using {device}: {why}", err=True)
+    return device
+
+
+def _options(threshold: float | None, *, pictures: bool) -> Any:
+    from shared.jobs import Options
+
+    return Options(threshold=threshold, save_image=pictures)
+
+
+def _show(prediction: Prediction, *, as_json: bool) -> None:
+    item, failure = prediction.item, prediction.failure
+    if not as_json:
+        page = f" page {item.page_index + 1}" if item.page_index is not None else ""
+        outcome = failure.reason if failure else f"{prediction.instances} instances"
+        click.echo(f"{item.input_path}{page}: {outcome}", err=failure is not None)
+    elif failure:
+        click.echo(json.dumps({"input_path": item.input_path, "page_index": item.page_index, "error": dict(failure)}))
+    else:
+        click.echo(prediction.artifacts["json"].data)
+
+
+__all__ = ["choose_device", "control", "models", "predict", "read_settings", "split_lanes", "worker"]
