@@ -29,12 +29,20 @@ class Closer:
             return
         if status.state != "finalizing" and status.state not in FINAL_STATES:
             return
-        for number in self.ledger.outstanding(job_id):
+        for number in self._unsettled(job_id):
             self._skip(job_id, number)
         report = self._report(status)
         self.storage.put(keys.report(job_id), report.model_dump_json().encode(), if_absent=True)
         self.ledger.close(job_id, report.counts, self.settings.keep_seconds)
         self.storage.delete(keys.open_marker(job_id))
+
+    def _unsettled(self, job_id: str) -> list[int]:
+        """The stored shards without outcomes: those the ledger holds, and one a planner stored and could not enter."""
+        stored, settled = (
+            {keys.number_of(key) for key in self.storage.list(top)}
+            for top in (keys.shards(job_id), keys.outcomes(job_id))
+        )
+        return sorted(stored - settled)
 
     def _skip(self, job_id: str, number: int) -> None:
         """Settle a shard that will not run: its items are skipped, unless a worker has committed it meanwhile."""

@@ -58,6 +58,8 @@ class Planner:
             return True
         for shard, adopted in self._shards(job, lease):
             if not self._add(lease, shard):
+                if not adopted and self.ledger.is_over(job.id):
+                    self.storage.delete(keys.shard(job.id, shard.number))
                 return False
             if adopted and settle_stored(self.storage, self.ledger, job.id, shard.number):
                 continue

@@ -13,7 +13,7 @@ from redis.commands.core import Script
 
 from shared.connection import connect, reachable
 from shared.errors import IllegalMove, NotFound
-from shared.jobs import MOVES, Counts, Failure, Job, JobState, JobStatus
+from shared.jobs import FINAL_STATES, MOVES, Counts, Failure, Job, JobState, JobStatus
 from shared.ledger.records import FinishedShard, ModelCard, PlanLease, ShardLease, job_status
 
 SCRIPTS = sorted(path.stem for path in Path(__file__).parent.glob("*.lua"))
@@ -89,6 +89,11 @@ class Ledger:
         """Whether the job is entered and its report not stored yet."""
         with reachable():
             return bool(self._redis.sismember(self._key("open"), job_id))
+
+    def is_over(self, job_id: str) -> bool:
+        """Whether the job is completed, failed or cancelled."""
+        status = self.status(job_id)
+        return status is not None and status.state in FINAL_STATES
 
     def cancel(self, job_id: str) -> JobState:
         """Stop a job: nothing more of it is claimed, and running shards stop at their next renewal."""
@@ -210,11 +215,6 @@ class Ledger:
         numbers = [counts.get(status, 0) for status in ("succeeded", "failed", "skipped")]
         verdict, state, hungry = self._run("finish", keys, job_id, shard, attempt, *numbers, self.window)
         return FinishedShard(verdict, state, bool(hungry))
-
-    def outstanding(self, job_id: str) -> list[int]:
-        """Numbers of the planned shards that are not finished."""
-        with reachable():
-            return sorted(map(int, cast(list[str], self._redis.hkeys(self._key("job", job_id, "shards")))))
 
     def ready(self, job_id: str) -> int:
         """How many shards of the job nobody holds."""

@@ -1,0 +1,246 @@
+"""What the workers promise of jobs, with real processes, a real Redis and real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import cv2
+import pytest
+
+from shared import keys
+from shared.jobs import Options, Shard
+from shared.settings import Settings
+from shared.sources import PathSource, UploadSource, UrlSource
+from tests.services import SwiftServer, run_redis
+from tests.services.workers import Workers, descendants, kill, run_workers, wait_until
+from training.shapes.scenes import draw_scene
+
+
+def settings_for(tmp_path: Path, redis_url: str, **more: str) -> Settings:
+    env = {
+        "MASKMILL_REDIS_URL": redis_url,
+        "MASKMILL_STORAGE_URL": f"file://{tmp_path}/storage",
+        "MASKMILL_LOCAL_ROOTS": str(tmp_path / "pictures"),
+        "MASKMILL_RUN_DIR": f"{tmp_path}/run",
+        "MASKMILL_ALLOW_NETWORKS": "127.0.0.0/8",
+        "MASKMILL_LEASE_SECONDS": "2",
+        "MASKMILL_SWEEP_SECONDS": "0.3",
+        "MASKMILL_CPU_THREADS": "1",
+    }
+    return Settings.from_env({**env, **more})
+
+
+def draw_pictures(folder: Path, count: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        scene = draw_scene(number, 160, 120)
+        cv2.imwrite(str(folder / f"picture {number}.jpg"), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("workers")
+
+
+@pytest.fixture(scope="module")
+def workers(place: Path) -> Iterator[Workers]:
+    draw_pictures(place / "pictures/many", 40)
+    with run_redis() as redis, run_workers(settings_for(place, redis.url)) as running:
+        yield running
+
+
+def test_every_file_of_a_folder_becomes_a_result_in_natural_order(workers: Workers, place: Path) -> None:
+    job_id = workers.submit([PathSource(path=str(place / "pictures/many"))])
+    report = workers.wait(job_id)
+    assert (report.state, report.counts.total, report.counts.succeeded) == ("completed", 40, 40)
+    assert [item.name for item in workers.items(job_id)] == [f"picture {number}" for number in range(40)]
+    names = {f"picture {number}_res.{suffix}" for number in range(40) for suffix in ("json", "jpg")}
+    assert set(workers.artifacts(job_id)) == names
+
+
+def test_a_result_file_has_the_seeds_keys_in_order(workers: Workers, place: Path) -> None:
+    path = place / "pictures/many/picture 0.jpg"
+    job_id = workers.submit([PathSource(path=str(path))])
+    workers.wait(job_id)
+    result = json.loads(workers.artifacts(job_id)["picture 0_res.json"])
+    assert list(result)[:4] == ["input_path", "page_index", "boxes", "masks"]
+    assert (result["input_path"], result["width"], result["height"]) == (str(path), 160, 120)
+
+
+def test_the_same_inputs_give_the_same_bytes_whatever_shares_their_batch(workers: Workers, place: Path) -> None:
+    sources = [PathSource(path=str(place / "pictures/many"))]
+    first = workers.submit(sources, shard_size=32)
+    second = workers.submit(sources, shard_size=3)
+    workers.wait(first)
+    workers.wait(second)
+    assert workers.artifacts(first) == workers.artifacts(second)
+
+
+def test_a_bad_input_fails_alone_with_its_own_code(workers: Workers, place: Path) -> None:
+    folder = draw_pictures(place / "pictures/mixed", 4)
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("not a picture")
+    (folder / "cut.jpg").write_bytes((folder / "picture 1.jpg").read_bytes()[:1500])
+    job_id = workers.submit([PathSource(path=str(folder)), PathSource(path="/etc/passwd")])
+    assert workers.wait(job_id).state == "completed"
+    failures = {
+        Path(outcome.input_path).name: outcome.error.code for outcome in workers.outcomes(job_id) if outcome.error
+    }
+    assert failures == {
+        "empty.jpg": "empty",
+        "text.jpg": "unsupported_format",
+        "cut.jpg": "truncated",
+        "passwd": "path_refused",
+    }
+    assert sum(outcome.status == "succeeded" for outcome in workers.outcomes(job_id)) == 4
+
+
+def test_names_that_collide_are_kept_apart(workers: Workers, place: Path) -> None:
+    data = (place / "pictures/many/picture 3.jpg").read_bytes()
+    workers.storage.put("jobs/shared/inputs/a", data)
+    sources = [UploadSource(name=name, key="jobs/shared/inputs/a") for name in ("a.jpg", "a.png", "a.jpg")]
+    job_id = workers.submit(sources)
+    workers.wait(job_id)
+    assert [item.name for item in workers.items(job_id)] == ["a", "a-2", "a-3"]
+    assert len(workers.artifacts(job_id)) == 6
+
+
+def test_a_failing_share_above_the_limit_fails_the_job_and_skips_the_rest(workers: Workers, place: Path) -> None:
+    folder = place / "pictures/hopeless"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number}.jpg").write_text("no picture")
+    options = Options(max_failure_rate=0.1)
+    job_id = workers.submit([PathSource(path=str(folder))], options, shard_size=2)
+    report = workers.wait(job_id)
+    assert report.error
+    assert (report.state, report.error.code) == ("failed", "too_many_failures")
+    assert [outcome.number for outcome in workers.outcomes(job_id)] == list(range(30))
+    assert report.counts.failed + report.counts.skipped == 30
+
+
+def test_a_cancelled_job_gives_every_planned_item_an_outcome(workers: Workers, place: Path) -> None:
+    job_id = workers.submit([PathSource(path=str(place / "pictures/many"))] * 20, shard_size=4)
+    workers.wait_for_progress(job_id, 8)
+    workers.ledger.cancel(job_id)
+    report = workers.wait(job_id)
+    assert report.state == "cancelled"
+    assert report.counts.skipped
+    planned = [item.number for item in workers.items(job_id)]
+    assert [outcome.number for outcome in workers.outcomes(job_id)] == planned
+
+
+def test_a_paused_job_stands_still_and_goes_on(workers: Workers, place: Path) -> None:
+    job_id = workers.submit([PathSource(path=str(place / "pictures/many"))] * 5, shard_size=4)
+    workers.wait_for_progress(job_id, 4)
+    workers.ledger.pause(job_id)
+    assert workers.storage.size(keys.report(job_id)) is None
+    workers.ledger.resume(job_id)
+    report = workers.wait(job_id)
+    assert (report.state, report.counts.succeeded) == ("completed", 200)
+
+
+def test_a_killed_worker_costs_no_item(workers: Workers, place: Path) -> None:
+    job_id = workers.submit([PathSource(path=str(place / "pictures/many"))] * 5, shard_size=4)
+    workers.wait_for_progress(job_id, 20)
+    for pid in workers.processes("worker.tasks", "device"):
+        kill(pid)
+    report = workers.wait(job_id)
+    assert (report.counts.succeeded, report.counts.failed) == (200, 0)
+    assert [outcome.number for outcome in workers.outcomes(job_id)] == list(range(200))
+
+
+def test_an_input_that_kills_its_worker_twice_is_failed_and_its_neighbours_succeed(
+    workers: Workers, place: Path
+) -> None:
+    picture = (place / "pictures/many/picture 0.jpg").read_bytes()
+    with serve_poison(picture) as url:
+        sources = [UrlSource(url=f"{url}/{name}.jpg") for name in ("a", "b", "poison", "c", "d")]
+        job_id = workers.submit(sources)
+        workers.wait(job_id)
+    statuses = [(outcome.status, outcome.error and outcome.error.code) for outcome in workers.outcomes(job_id)]
+    fine = ("succeeded", None)
+    assert statuses == [fine, fine, ("failed", "worker_crashed"), fine, fine]
+
+
+class serve_poison:  # noqa: N801 - reads as a verb
+    """A web server whose poison.jpg kills the process that asks for it (not the planner, which reads only its head)."""
+
+    def __init__(self, picture: bytes) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if "poison" in self.path:
+                    for pid in _with_socket_to(self.client_address[1]):
+                        kill(pid)
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(picture)))
+                self.end_headers()
+                self.wfile.write(picture)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> str:
+        Thread(target=self._server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _with_socket_to(port: int) -> list[int]:
+    """Ids of the device workers that hold the local end of a connection from `port`."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {f"socket:[{line[9]}]" for line in lines if int(line[1].split(":")[1], 16) == port}
+    return [
+        pid
+        for pid in descendants(os.getpid())
+        if b"device" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        and inodes & {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    ]
+
+
+def test_a_job_survives_the_total_loss_of_redis(place: Path, tmp_path: Path) -> None:
+    with run_redis() as redis:
+        settings = settings_for(tmp_path, redis.url, MASKMILL_LOCAL_ROOTS=str(place / "pictures"))
+        with run_workers(settings) as workers:
+            job_id = workers.submit([PathSource(path=str(place / "pictures/many"))] * 8, shard_size=4)
+            workers.wait_for_progress(job_id, 40)
+            redis.lose_everything()
+            report = workers.wait(job_id)
+            assert (report.state, report.counts.succeeded) == ("completed", 320)
+            assert [outcome.number for outcome in workers.outcomes(job_id)] == list(range(320))
+
+
+def test_a_storage_outage_pauses_the_work_and_fails_nothing(
+    place: Path, tmp_path: Path, swift: SwiftServer, redis_url: str
+) -> None:
+    bucket = {"MASKMILL_STORAGE_URL": f"s3://{swift.make_bucket()}/jobs", **swift.env}
+    settings = settings_for(tmp_path, redis_url, MASKMILL_LOCAL_ROOTS=str(place / "pictures"), **bucket)
+    with run_workers(settings) as workers:
+        job_id = workers.submit([PathSource(path=str(place / "pictures/many"))], shard_size=4)
+        workers.wait_for_progress(job_id, 4)
+        swift.kill("proxy")
+        time.sleep(4)
+        swift.start("proxy")
+        report = workers.wait(job_id)
+    assert (report.counts.succeeded, report.counts.failed) == (40, 0)
+
+
+def test_a_planner_that_goes_on_adopts_the_shards_that_are_stored(workers: Workers, place: Path) -> None:
+    job_id = workers.submit([PathSource(path=str(place / "pictures/many"))], shard_size=16)
+    workers.wait(job_id)
+    shards = [Shard.decode(workers.storage.get(key)) for key in workers.storage.list(keys.shards(job_id))]
+    assert [(shard.number, len(shard.items)) for shard in shards] == [(0, 16), (1, 16), (2, 8)]
+    assert [shard.cursor is None for shard in shards] == [False, False, True]
+    wait_until(lambda: not workers.ledger.is_open(job_id), 10)

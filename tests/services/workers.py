@@ -1,0 +1,140 @@
+"""Real workers for tests: control, sweeper and device children under their supervisor, given jobs directly."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from shared import keys
+from shared.doorbell import Doorbell
+from shared.jobs import FINAL_STATES, Item, Job, JobStatus, Options, Outcome, Shard, new_job_id
+from shared.ledger import Ledger
+from shared.settings import Settings
+from shared.sources import Source
+from shared.storage import open_storage
+from worker.device import parse_devices
+from worker.settle import read_outcomes
+from worker.supervisor import CONTROL_ROLES, Role, Supervisor, device_role
+
+
+class Workers:
+    """The running processes and what a client of theirs needs."""
+
+    def __init__(self, settings: Settings, roles: Sequence[Role]) -> None:
+        self.settings = settings
+        self.storage = open_storage(settings)
+        self.ledger = Ledger(settings.redis_url, settings.redis_prefix)
+        self.doorbell = Doorbell(settings)
+        self._supervisor = Supervisor(roles, settings)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._supervisor.run_until, args=(self._stop,))
+
+    def start(self) -> None:
+        self._thread.start()
+        wait_until(lambda: set(self.settings.models) <= set(self.ledger.models()), 60)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.ledger.disconnect()
+        self.doorbell.close()
+
+    def processes(self, *words: str) -> list[int]:
+        """Ids of the supervised processes (and their forks) whose command line holds all `words`."""
+        return [pid for pid in descendants(os.getpid()) if all(word in command_line(pid) for word in words)]
+
+    def submit(self, sources: Sequence[Source], options: Options | None = None, *, shard_size: int = 8) -> str:
+        """Accept a job as the API does."""
+        settled = options or Options()
+        job = Job(
+            id=new_job_id(), created_at=time.time(), sources=tuple(sources), options=settled, shard_size=shard_size
+        )
+        self.storage.put(keys.open_marker(job.id), b"")
+        self.storage.put(keys.job(job.id), job.model_dump_json().encode())
+        self.ledger.enter(job)
+        self.doorbell.ring_plan(job.id)
+        return job.id
+
+    def wait(self, job_id: str, seconds: float = 120) -> JobStatus:
+        """The job's report, once it is written."""
+        wait_until(lambda: self.storage.size(keys.report(job_id)) is not None, seconds)
+        wait_until(lambda: self.storage.size(keys.open_marker(job_id)) is None, seconds)
+        return JobStatus.model_validate_json(self.storage.get(keys.report(job_id)))
+
+    def wait_for_progress(self, job_id: str, done: int, seconds: float = 60) -> None:
+        """Return once `done` items have their outcome."""
+
+        def far_enough() -> bool:
+            status = self.ledger.status(job_id)
+            return status is not None and (status.counts.done >= done or status.state in FINAL_STATES)
+
+        wait_until(far_enough, seconds)
+
+    def outcomes(self, job_id: str) -> list[Outcome]:
+        """Every outcome that is stored, in order."""
+        return [
+            outcome
+            for key in self.storage.list(keys.outcomes(job_id))
+            for outcome in read_outcomes(self.storage.get(key))
+        ]
+
+    def items(self, job_id: str) -> list[Item]:
+        """Every item that is planned, in order."""
+        return [
+            item for key in self.storage.list(keys.shards(job_id)) for item in Shard.decode(self.storage.get(key)).items
+        ]
+
+    def artifacts(self, job_id: str) -> dict[str, bytes]:
+        """Every artifact by its name."""
+        top = keys.artifact(job_id, "")
+        return {key.removeprefix(top): self.storage.get(key) for key in self.storage.list(top)}
+
+
+@contextlib.contextmanager
+def run_workers(settings: Settings, devices: str = "cpu", *, control: bool = True) -> Iterator[Workers]:
+    """Workers of the bulk lane, ready to work; drained at the end."""
+    parsed = parse_devices(devices)
+    roles = [device_role(str(device), "bulk", device.environment()) for device in parsed]
+    workers = Workers(settings, [*(CONTROL_ROLES if control else ()), *roles])
+    workers.start()
+    try:
+        yield workers
+    finally:
+        workers.stop()
+
+
+def wait_until(condition: object, seconds: float) -> None:
+    """Return once `condition()` holds; fails after `seconds`."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not so within {seconds:g} s"
+        time.sleep(0.05)
+
+
+def descendants(pid: int) -> list[int]:
+    """Ids of the process's children and theirs."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def command_line(pid: int) -> str:
+    """The process's arguments, one space between them; empty where it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return ""
+
+
+def kill(pid: int) -> None:
+    """kill -9, where it still runs."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
