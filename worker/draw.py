@@ -34,11 +34,11 @@ def colour(class_id: int) -> tuple[int, int, int]:
 
 
 def draw(image: Image, instances: Instances, labels: tuple[str, ...], *, in_place: bool = False) -> Image:
-    """The picture with its instances on it, in a new array or, where `in_place`, in the given C-contiguous one.
+    """The picture with its instances on it: a new array, or the given one where `in_place` and it can be written to.
 
     Where masks overlap the smaller one shows, where labels overlap the better score's does.
     """
-    canvas = image if in_place else image.copy()
+    canvas = image if in_place and image.flags.carray else image.copy()
     class_ids = instances.class_ids.tolist()
     _tint(canvas, instances.masks, class_ids)
     boxes, scores = instances.boxes.tolist(), instances.scores.tolist()
