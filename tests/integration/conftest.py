@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
@@ -15,20 +15,21 @@ from shared.jobs import Failure, Item, Outcome, Shard
 from shared.ledger import ModelCard
 from shared.settings import Settings
 from shared.sources import StoredBytes
+from tests.services import RedisServer
 from tests.services.api_server import ApiServer, run_api
 
 SHAPES = ModelCard(name="shapes", digest="0" * 64, family="yolo_seg", labels=("disc", "star"), threshold=0.5)
 
 
-@pytest.fixture
-def api_settings(redis_url: str, tmp_path: Path) -> Settings:
+@pytest.fixture(scope="session")
+def api_settings(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Settings of an API whose shards hold two items and whose local sources lie in one folder."""
-    (tmp_path / "pictures").mkdir()
+    folder = tmp_path_factory.mktemp("api")
     return Settings(
-        redis_url=redis_url,
-        storage_url=f"file://{tmp_path}/storage",
+        redis_url=redis_server.url,
+        storage_url=f"file://{folder}/storage",
         shard_size=2,
-        local_roots=(tmp_path / "pictures",),
+        local_roots=(folder / "pictures",),
         allow_networks=("127.0.0.0/8",),
         max_input_bytes=3_000_000,
         max_sources=20,
@@ -38,8 +39,10 @@ def api_settings(redis_url: str, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def services(api_settings: Settings) -> Iterator[Services]:
-    """The services of the API, with one worker that says it serves `shapes`."""
+def services(api_settings: Settings, redis_url: str) -> Iterator[Services]:
+    """The services of the API, empty but for one worker that says it serves `shapes`."""
+    assert redis_url == api_settings.redis_url
+    shutil.rmtree(api_settings.storage_url.removeprefix("file://"), ignore_errors=True)
     held = Services.open(api_settings)
     held.ledger.serve("worker-of-the-test", [SHAPES])
     yield held
@@ -52,11 +55,18 @@ def web(services: Services) -> FlaskClient:
     return create_app(services.settings, services).test_client()
 
 
-@pytest.fixture
-def api_server(services: Services, tmp_path: Path) -> Iterator[ApiServer]:
-    """The application in processes of its own, over HTTP."""
-    with run_api(services.settings, tmp_path) as server:
+@pytest.fixture(scope="session")
+def running_api(api_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """One API of the whole run."""
+    with run_api(api_settings, tmp_path_factory.mktemp("api-log")) as server:
         yield server
+
+
+@pytest.fixture
+def api_server(running_api: ApiServer, services: Services) -> ApiServer:
+    """The application in processes of its own, over HTTP, beside the same services."""
+    del services
+    return running_api
 
 
 def plan_shard(services: Services, job_id: str, number: int, names: list[str]) -> Shard:

@@ -24,6 +24,7 @@ from shared.sources import PathSource, UploadSource, UrlSource
 from tests.services import RedisServer, run_redis
 from tests.services.process import free_port
 
+BROKEN_BASE64 = {"type": "base64", "name": "a", "data": "abcde"}
 URL = {"type": "url", "url": "https://example.org/a.jpg"}
 
 
@@ -37,9 +38,9 @@ def stored_job(services: Services, answer: TestResponse) -> Job:
     return Job.model_validate_json(services.storage.get(keys.job(answer.json["id"])))
 
 
-def test_a_job_of_every_kind_of_json_source_is_accepted(web: FlaskClient, services: Services, tmp_path: Path) -> None:
+def test_a_job_of_every_kind_of_json_source_is_accepted(web: FlaskClient, services: Services) -> None:
     picture = {"type": "base64", "name": "b.png", "data": base64.encodebytes(b"x" * 100).decode()}
-    path = {"type": "path", "path": f"{tmp_path}/pictures/c"}
+    path = {"type": "path", "path": f"{services.settings.local_roots[0]}/c"}
     answer = submit(web, [URL, path, picture], options={"threshold": 0.3}, name="mixed")
     job = stored_job(services, answer)
     assert answer.headers["Location"] == f"/v1/jobs/{job.id}"
@@ -94,7 +95,12 @@ def test_uploads_of_one_name_keep_distinct_names(web: FlaskClient, services: Ser
         ({"sources": [{"type": "url", "url": "https://[::1/a.jpg"}]}, 422, "invalid_request", "/sources/0/url"),
         ({"sources": [{"type": "path", "path": "/etc/passwd"}]}, 403, "path_refused", "/sources/0/path"),
         ({"sources": [{"type": "path", "path": "a.jpg"}]}, 422, "invalid_request", "/sources/0/path"),
-        ({"sources": [URL, {"type": "base64", "name": "a", "data": "abcde"}]}, 422, "invalid_request", "/sources/1/data"),
+        (
+            {"sources": [URL, {"type": "base64", "name": "a", "data": "abcde"}]},
+            422,
+            "invalid_request",
+            "/sources/1/data",
+        ),
         ({"sources": [{"type": "upload", "name": "a", "key": "k"}]}, 422, "invalid_request", "/sources/0"),
         ({"sources": [URL], "options": {"treshold": 1}}, 422, "invalid_request", "/options/treshold"),
         ({"sources": [URL], "options": {"threshold": 1}}, 422, "invalid_request", "/options/threshold"),
@@ -116,8 +122,8 @@ def test_what_is_wrong_with_a_request_is_named(
     assert not list(services.storage.list())
 
 
-def test_a_path_may_not_climb_out_of_its_root(web: FlaskClient, tmp_path: Path) -> None:
-    answer = submit(web, [{"type": "path", "path": f"{tmp_path}/pictures/../../secret"}])
+def test_a_path_may_not_climb_out_of_its_root(web: FlaskClient, services: Services) -> None:
+    answer = submit(web, [{"type": "path", "path": f"{services.settings.local_roots[0]}/../../secret"}])
     assert answer.status_code == 403
 
 

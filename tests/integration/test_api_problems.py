@@ -1,0 +1,111 @@
+"""Every error below /v1 is a problem document; health and the API's own description."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from flask.testing import FlaskClient
+
+from api import create_app
+from api.services import Services
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nope", 404),
+        ("GET", "/v1", 404),
+        ("PUT", "/v1/jobs", 405),
+        ("DELETE", "/v1/jobs/0123456789", 405),
+        ("POST", "/v1/jobs", 400),
+    ],
+)
+def test_every_error_below_v1_is_a_problem_document(web: FlaskClient, method: str, path: str, status: int) -> None:
+    answer = web.open(path, method=method)
+    assert answer.status_code == answer.json["status"] == status
+    assert answer.content_type == "application/problem+json"
+    assert {"type", "title", "detail", "code", "instance", "errors"} < set(answer.json)
+    assert answer.json["instance"] == path
+
+
+def test_a_wrong_method_names_the_right_ones(web: FlaskClient) -> None:
+    assert set(re.split(", *", web.put("/v1/jobs").headers["Allow"])) == {"GET", "HEAD", "POST"}
+
+
+def test_an_error_nobody_expected_tells_nothing_of_the_inside(services: Services) -> None:
+    app = create_app(services.settings, services)
+
+    @app.get("/v1/broken")
+    def broken() -> str:
+        raise KeyError("/home/someone/secret")
+
+    answer = app.test_client().get("/v1/broken")
+    assert answer.status_code == 500
+    assert answer.json["code"] == "internal"
+    assert "secret" not in answer.text
+
+
+def test_alive_is_alive(web: FlaskClient) -> None:
+    assert web.get("/health/live").json == {"status": "live"}
+
+
+def test_ready_when_every_service_and_a_model_is_there(web: FlaskClient) -> None:
+    answer = web.get("/health/ready")
+    assert answer.status_code == 200
+    assert answer.json["models"] == ["shapes"]
+    assert set(answer.json["checks"].values()) == {"ok"}
+
+
+def test_not_ready_without_a_worker(web: FlaskClient, services: Services) -> None:
+    services.ledger.leave("worker-of-the-test")
+    answer = web.get("/health/ready")
+    assert answer.status_code == 503
+    assert answer.json["checks"] == {"redis": "ok", "storage": "ok", "models": "no worker is running"}
+
+
+def test_the_document_describes_every_endpoint(services: Services) -> None:
+    app = create_app(services.settings, services)
+    document = app.test_client().get("/openapi.json").json
+    described = {(path, method.upper()) for path, methods in document["paths"].items() for method in methods}
+    served = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if rule.rule.startswith(("/v1", "/health", "/instance-segmentation"))
+    }
+    assert described == served
+
+
+def test_every_reference_of_the_document_leads_somewhere(web: FlaskClient) -> None:
+    answer = web.get("/openapi.json")
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', answer.text))
+    assert names
+    assert names <= set(answer.json["components"]["schemas"])
+
+
+def test_the_page_and_all_it_loads_are_served_from_here(web: FlaskClient) -> None:
+    page = web.get("/docs", follow_redirects=True)
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert loaded
+    for path in loaded:
+        with web.get(f"/docs/{path}") as asset:
+            assert asset.status_code == 200
+    assert "http" not in " ".join(loaded)
+
+
+def test_the_api_needs_none_of_the_workers_libraries() -> None:
+    code = (
+        "import sys; from api import create_app; from shared.settings import Settings; create_app(Settings());"
+        "print(sorted({'cv2', 'numpy', 'onnxruntime', 'pypdfium2', 'PIL', 'boto3'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_client_and_the_commands_need_no_flask() -> None:
+    code = "import sys, api.client, api.cli; print('flask' in sys.modules, 'rich' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert found == "False False\n"
