@@ -1,0 +1,108 @@
+"""The yolo_seg family reads Ultralytics' exports as Ultralytics itself does: recorded tensors, recorded results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from shared.errors import ModelInvalid
+from worker.instances import Image, Instances
+from worker.models.family import Port, Signature
+from worker.models.yolo_seg import YoloSeg
+
+EXPORTS = ("yolo11n-seg.shapes.static", "yolo11n-seg.shapes.dynamic")
+PICTURES = ("sample_640x480", "sample_1280x720")
+RAW = (
+    *("yolo11n-seg.static", "yolo11n-seg.dynamic", "yolo11n-seg.batch4", "yolo11n-seg.half", "yolo11n-seg.opset12"),
+    *("yolov8n-seg.static", "yolov8n-seg.dynamic", "yolo26n-seg.static", "yolo26n-seg.dynamic"),
+)
+SUPPRESSED = ("yolo11n-seg.nms", "yolo11n-seg.nms_dynamic", "yolo26n-seg.e2e", "yolo26n-seg.e2e_dynamic")
+
+
+def signature(test_data: Path, export: str) -> Signature:
+    """The recorded inputs, outputs and metadata of an export."""
+    entries = json.loads((test_data / "yolo/signatures.json").read_text(encoding="utf-8"))
+    entry = next(entry for entry in entries if entry["file"] == f"{export}.onnx")
+    return Signature(
+        path=Path(entry["file"]),
+        inputs=tuple(map(port, entry["inputs"])),
+        outputs=tuple(map(port, entry["outputs"])),
+        metadata=entry["metadata"],
+    )
+
+
+def port(recorded: dict[str, Any]) -> Port:
+    return Port(recorded["name"], {"FLOAT": "float32"}[recorded["dtype"]], tuple(recorded["shape"]))
+
+
+def family(test_data: Path, export: str) -> YoloSeg:
+    told = signature(test_data, export)
+    manifest = YoloSeg.describe(told)
+    assert manifest is not None
+    return YoloSeg(manifest, told)
+
+
+def picture(test_data: Path, name: str) -> Image:
+    return np.asarray(cv2.imread(str(test_data / f"yolo/{name}.jpg"), cv2.IMREAD_COLOR_RGB), np.uint8)
+
+
+def finished(test_data: Path, export: str, name: str) -> tuple[Image, Instances]:
+    image, yolo = picture(test_data, name), family(test_data, export)
+    recorded = np.load(test_data / f"yolo/{export}__{name}__c0.25_plain.npz")
+    outputs = {"output0": recorded["raw0"], "output1": recorded["raw1"]}
+    return image, yolo.finish(outputs, yolo.prepare(image).fit, 0.25, 0.7)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("export", EXPORTS)
+def test_the_network_sees_the_tensor_that_ultralytics_gives_it(test_data: Path, export: str, name: str) -> None:
+    recorded = np.load(test_data / f"yolo/{export}__{name}__c0.25_plain.npz")
+    tensors = family(test_data, export).prepare(picture(test_data, name)).tensors
+    assert np.array_equal(tensors["images"], recorded["input"])
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("export", EXPORTS)
+def test_boxes_scores_and_classes_are_those_of_ultralytics(test_data: Path, export: str, name: str) -> None:
+    _, instances = finished(test_data, export, name)
+    expected = np.load(test_data / f"yolo/{export}__{name}__c0.25_retina.npz")
+    assert len(instances) == len(expected["conf"])
+    assert np.abs(instances.boxes - expected["xyxy"]).max() < 0.5
+    assert np.abs(instances.scores - expected["conf"]).max() < 1e-3
+    assert instances.class_ids.tolist() == expected["cls"].tolist()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("export", EXPORTS)
+def test_masks_are_those_of_ultralytics_at_the_pictures_size(test_data: Path, export: str, name: str) -> None:
+    image, instances = finished(test_data, export, name)
+    expected = np.load(test_data / f"yolo/{export}__{name}__c0.25_retina.npz")["masks"]
+    for mask, whole in zip(instances.masks, expected, strict=True):
+        x, y, width, height = mask.window
+        ours = np.zeros(image.shape[:2], np.uint8)
+        ours[y : y + height, x : x + width] = mask.bitmap()
+        assert (ours == whole).mean() >= 0.999
+        # Where the padding is a whole number of prototypes there is one way to interpolate, and nothing may differ.
+        if name == "sample_640x480":
+            assert np.array_equal(ours, whole)
+
+
+@pytest.mark.parametrize("export", RAW)
+def test_an_export_with_the_raw_head_is_read_from_its_metadata_alone(test_data: Path, export: str) -> None:
+    told = signature(test_data, export)
+    manifest = YoloSeg.describe(told)
+    assert manifest is not None
+    assert len(manifest.labels) == 80
+    assert manifest.input_size == (640, 640)
+    assert YoloSeg(manifest, told).batch == (4 if "batch4" in export else None if "dynamic" in export else 1)
+
+
+@pytest.mark.parametrize("export", SUPPRESSED)
+def test_an_export_with_suppression_inside_is_refused_with_what_to_do(test_data: Path, export: str) -> None:
+    with pytest.raises(ModelInvalid, match="export it with nms=False"):
+        family(test_data, export)
