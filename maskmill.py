@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shared.errors import MaskmillError, ModelError, StorageError, Unavailable
+from shared.errors import CannotStart, MaskmillError, ModelError, StorageError, Unavailable
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -18,6 +18,8 @@ __all__ = ["Client", "main"]
 _PUBLIC = {"Client": "api.client"}
 
 COMMANDS = {
+    "demo": "deploy.demo",
+    "up": "deploy.local",
     "submit": "api.cli",
     "status": "api.cli",
     "watch": "api.cli",
@@ -64,7 +66,7 @@ def exit_code(error: MaskmillError) -> int:
     """What a command leaves with when `error` ended it."""
     if isinstance(error, Unavailable):
         return UNREACHABLE
-    return CANNOT_START if isinstance(error, (ModelError, StorageError)) else WRONG
+    return CANNOT_START if isinstance(error, (CannotStart, ModelError, StorageError)) else WRONG
 
 
 @click.command(cls=FrontDoor, epilog=EXIT_CODES)

@@ -55,16 +55,18 @@ class Client:
         options: Mapping[str, Any] | None = None,
         name: str | None = None,
         local: bool = False,
+        server_paths: Iterable[str | Path] = (),
     ) -> JobStatus:
         """Submit files, folders with all below them, and http(s) URLs as one job.
 
-        Files are uploaded piece by piece; with `local` their paths are sent instead, for the worker to read.
+        Files are uploaded piece by piece; with `local` their paths are sent instead, for the worker to read, as it
+        reads the `server_paths` from its own disk.
         """
         urls, paths = _sort_out(inputs)
         sources = [{"type": "url", "url": url} for url in urls]
         files = [] if local else list(_attachments(paths))
-        if local:
-            sources += [{"type": "path", "path": str(path.absolute())} for path in paths]
+        there = [*map(Path, server_paths), *(paths if local else ())]
+        sources += [{"type": "path", "path": str(path.absolute())} for path in there]
         job: dict[str, Any] = {"sources": sources, "options": dict(options or {})}
         form = Form(job | ({"name": name} if name else {}), files)
         # The key makes a second try harmless after an answer that never came.

@@ -38,9 +38,10 @@ MaskmillError
 ├── LedgerError             a move that the ledger's tables do not hold
 │   ├── StaleLease              the lease was lost: another attempt owns the work
 │   └── IllegalMove             the job's state does not lead there
-└── ModelError              a model cannot be loaded or run
-    ├── ModelInvalid            its files or tensors are not as its family needs
-    └── DeviceUnavailable       the device asked for cannot run it here
+├── ModelError              a model cannot be loaded or run
+│   ├── ModelInvalid            its files or tensors are not as its family needs
+│   └── DeviceUnavailable       the device asked for cannot run it here
+└── CannotStart             this machine lacks what a command needs: a port, a folder, a program
 """
 
 from __future__ import annotations
@@ -228,3 +229,7 @@ class ModelInvalid(ModelError):
 
 class DeviceUnavailable(ModelError):
     code = "device_unavailable"
+
+
+class CannotStart(MaskmillError):
+    code = "cannot_start"
