@@ -2,7 +2,7 @@
 
 An Image is uint8 [H, W, 3] RGB with the Exif orientation applied. Every function here may be called by many threads
 at once; decoding releases the GIL. OpenCV reads what it reads fast and rightly, Pillow all the rest. A process that
-decodes is to be started with `worker.opencv.opencv_environment` in its environment.
+decodes is started with `worker.opencv.opencv_environment` in its environment.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from shared.errors import TooManyPixels, UnsupportedFormat
 from shared.settings import Settings
 from shared.sources import PdfOptions
 from worker import jpeg, pdf, raster
-from worker.formats import HEAD_BYTES, LABELS, avif_size, identify, plain_webp_size, sniff
+from worker.formats import LABELS, avif_size, identify, plain_webp_size
 from worker.instances import Image
 from worker.opencv import imdecode, upright
-
-__all__ = ["HEAD_BYTES", "decode", "page_count", "pixels", "sniff"]
 
 DEFAULT_PDF = PdfOptions()
 

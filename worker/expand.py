@@ -15,10 +15,10 @@ from shared.jobs import Failure, Item, Job
 from shared.settings import Settings
 from shared.sources import Location, StoredBytes, UrlBytes
 from shared.storage import Storage
-from worker.decode import page_count, sniff
+from worker.decode import page_count
 from worker.fetch import Fetcher
-from worker.formats import PAGED
-from worker.listing import HEAD_BYTES, Entry, entries
+from worker.formats import HEAD_BYTES, PAGED, sniff
+from worker.listing import Entry, entries
 from worker.names import paged
 from worker.patience import patiently
 

@@ -24,7 +24,7 @@ from shared.sources import (
     UrlBytes,
     UrlSource,
 )
-from worker.decode import sniff
+from worker.formats import HEAD_BYTES, sniff
 from worker.names import clean, distinct, stem
 
 # A file of a folder is an input if its content says so, or if its name claims to be one: a text file named .jpg
@@ -51,7 +51,6 @@ CLAIMS = frozenset(
         ".ico",
     ]
 )
-HEAD_BYTES = 64
 
 
 @dataclass(frozen=True)

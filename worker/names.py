@@ -6,7 +6,6 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
-
 # A store takes 255 bytes between two slashes; page numbers and "_res.json" need some of them.
 MOST_BYTES = 200
 

@@ -21,7 +21,8 @@ from shared.jobs import Failure, Options
 from shared.settings import Settings
 from shared.sources import PdfOptions
 from worker.budget import Budget
-from worker.decode import decode, pixels, sniff
+from worker.decode import decode, pixels
+from worker.formats import HEAD_BYTES, sniff
 from worker.instances import Instances
 from worker.models import Model, Outputs, Prepared
 
@@ -246,7 +247,7 @@ class Pipeline:
         width, height = pixels(work.data, task.page_index, task.pdf, self._settings)
         work.held_pixels = self._pixels.acquire(width * height)
         work.image = decode(work.data, task.page_index, task.pdf, self._settings)
-        work.format = sniff(work.data[:64]) or ""
+        work.format = sniff(work.data[:HEAD_BYTES]) or ""
         work.data = b""
         self._bytes.release(work.held_bytes)
         work.held_bytes = 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from shared.errors import DeviceUnavailable
 from shared.settings import Settings
 from worker.device import parse_devices
+from worker.opencv import opencv_environment
 from worker.tasks import refusal_file
 from worker.watch import age, stamp_file
 
@@ -92,7 +93,8 @@ class Supervised:
     def _start(self, now: float) -> None:
         # -P: a folder named `shared` where the command was typed is not ours.
         command = [sys.executable, "-P", "-m", self.role.module, str(os.getpid()), *self.role.arguments]
-        environment = {**os.environ, **self._settings.to_env(), **self.role.environment}
+        limits = opencv_environment(self._settings)
+        environment = {**os.environ, **limits, **self._settings.to_env(), **self.role.environment}
         with self.role.log.open("ab") if self.role.log else nullcontext() as log:
             # A session of its own: Ctrl-C in the terminal reaches the supervisor, which stops its children in order.
             self.process = subprocess.Popen(

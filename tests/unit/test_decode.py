@@ -24,7 +24,8 @@ from shared.errors import (
     UnsupportedFormat,
 )
 from shared.settings import Settings
-from worker.decode import decode, page_count, pixels, sniff
+from worker.decode import decode, page_count, pixels
+from worker.formats import sniff
 from worker.instances import Image
 
 WIDTH, HEIGHT = 96, 64

@@ -10,7 +10,8 @@ import pytest
 from shared.errors import PdfNoPages, PdfPageTooLarge, TooManyPages, UnreadableInput
 from shared.settings import Settings
 from shared.sources import PdfOptions
-from worker.decode import decode, page_count, pixels, sniff
+from worker.decode import decode, page_count, pixels
+from worker.formats import sniff
 from worker.instances import Image
 
 SETTINGS = Settings()
