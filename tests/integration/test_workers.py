@@ -15,25 +15,10 @@ import pytest
 
 from shared import keys
 from shared.jobs import Options, Shard
-from shared.settings import Settings
 from shared.sources import PathSource, UploadSource, UrlSource
 from tests.services import SwiftServer, run_redis
-from tests.services.workers import Workers, descendants, kill, run_workers, wait_until
+from tests.services.workers import Workers, descendants, kill, run_workers, settings_for, wait_until
 from training.shapes.scenes import draw_scene
-
-
-def settings_for(tmp_path: Path, redis_url: str, **more: str) -> Settings:
-    env = {
-        "MASKMILL_REDIS_URL": redis_url,
-        "MASKMILL_STORAGE_URL": f"file://{tmp_path}/storage",
-        "MASKMILL_LOCAL_ROOTS": str(tmp_path / "pictures"),
-        "MASKMILL_RUN_DIR": f"{tmp_path}/run",
-        "MASKMILL_ALLOW_NETWORKS": "127.0.0.0/8",
-        "MASKMILL_LEASE_SECONDS": "2",
-        "MASKMILL_SWEEP_SECONDS": "0.3",
-        "MASKMILL_CPU_THREADS": "1",
-    }
-    return Settings.from_env({**env, **more})
 
 
 def draw_pictures(folder: Path, count: int) -> Path:

@@ -95,6 +95,21 @@ class Workers:
         return {key.removeprefix(top): self.storage.get(key) for key in self.storage.list(top)}
 
 
+def settings_for(tmp_path: Path, redis_url: str, **more: str) -> Settings:
+    """Settings of workers that keep everything below `tmp_path`, read tmp_path/pictures, and notice deaths soon."""
+    env = {
+        "MASKMILL_REDIS_URL": redis_url,
+        "MASKMILL_STORAGE_URL": f"file://{tmp_path}/storage",
+        "MASKMILL_LOCAL_ROOTS": str(tmp_path / "pictures"),
+        "MASKMILL_RUN_DIR": f"{tmp_path}/run",
+        "MASKMILL_ALLOW_NETWORKS": "127.0.0.0/8",
+        "MASKMILL_LEASE_SECONDS": "2",
+        "MASKMILL_SWEEP_SECONDS": "0.3",
+        "MASKMILL_CPU_THREADS": "1",
+    }
+    return Settings.from_env({**env, **more})
+
+
 @contextlib.contextmanager
 def run_workers(settings: Settings, devices: str = "cpu", *, control: bool = True) -> Iterator[Workers]:
     """Workers of the bulk lane, ready to work; drained at the end."""
