@@ -81,6 +81,10 @@ class Family(Protocol):
     def batch(self) -> int | None:
         """How many pictures one run takes: exactly so many, or None for any number."""
 
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """The [height, width] that pictures are fitted into, or None where it varies."""
+
     def prepare(self, image: Image) -> Prepared:
         """The model's input for a picture."""
 

@@ -26,7 +26,7 @@ class Model:
         self.family = manifest.family
         self.labels = manifest.labels
         self.threshold = manifest.threshold
-        self.input_size = manifest.input_size
+        self.input_size = family.input_size
         self.signature = runner.signature
         self.provider = runner.provider
         self.batch_limit = family.batch or sys.maxsize

@@ -57,6 +57,11 @@ class YoloSeg:
         count = self._input.shape[0]
         return count if isinstance(count, int) else None
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """The size that the export fixed, or the one that pictures are fitted into."""
+        return self._size
+
     def prepare(self, image: Image) -> Prepared:
         """The picture letterboxed: into the fixed square, or into the smallest rectangle of whole strides."""
         height, width = image.shape[:2]
@@ -73,6 +78,7 @@ class YoloSeg:
             raise ModelInvalid(f"{self._head.name}: expected {expected} rows, got {len(head)}")
         classes = head[4 : 4 + self._labels]
         anchors = _candidates(classes.max(axis=0), threshold)
+        anchors = anchors[np.isfinite(head[:, anchors]).all(axis=0)]
         class_ids = classes[:, anchors].argmax(axis=0).astype(np.int64)
         boxes = _corners(head[:4, anchors])
         kept = suppress(boxes, class_ids, nms_iou, MOST_INSTANCES)
