@@ -26,6 +26,11 @@ def reference(model: str) -> dict[str, Any]:
     return {"$ref": REFERENCE.format(model=model)}
 
 
+def operation_id(*, bp_name: str, name: str, **_: str) -> str:
+    """The name of an operation in the document: its area and its function."""
+    return f"{bp_name}_{name}"
+
+
 def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": content("application/problem+json", reference("Problem"))}
 

@@ -12,7 +12,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
-from api.answers import PROBLEMS, content
+from api.answers import PROBLEMS, content, operation_id
 from api.services import services
 from api.statuses import checked
 from shared import keys
@@ -21,7 +21,14 @@ from shared.errors import InvalidKey, KeyNotFound, NotFound
 PIECE_BYTES = 1 << 18
 FILE = {"description": "The artifact.", "content": content("*/*", {"type": "string", "format": "binary"})}
 
-api = APIBlueprint("artifacts", __name__, url_prefix="/v1", abp_tags=[Tag(name="Items")], abp_responses=PROBLEMS)
+api = APIBlueprint(
+    "artifacts",
+    __name__,
+    operation_id_callback=operation_id,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="Items")],
+    abp_responses=PROBLEMS,
+)
 
 
 class ArtifactPath(BaseModel):

@@ -11,11 +11,13 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
-from api.answers import as_json
+from api.answers import as_json, operation_id
 from api.services import Services, services
 from shared.errors import MaskmillError, Unavailable
 
-api = APIBlueprint("health", __name__, url_prefix="/health", abp_tags=[Tag(name="Health")])
+api = APIBlueprint(
+    "health", __name__, operation_id_callback=operation_id, url_prefix="/health", abp_tags=[Tag(name="Health")]
+)
 
 
 class Live(BaseModel):

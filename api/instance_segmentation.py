@@ -14,7 +14,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field, ValidationError
 
-from api.answers import content, reference
+from api.answers import content, operation_id, reference
 from api.bodies import read_json_bytes
 from api.problems import UNEXPECTED, envelope
 from api.services import Services, services
@@ -91,7 +91,13 @@ RESPONSES: dict[str | int | HTTPStatus, type[BaseModel] | dict[Any, Any] | None]
 }
 BODY = {"required": True, "content": content(JSON_TYPE, reference("InferRequest"))}
 
-api = APIBlueprint("instance_segmentation", __name__, abp_tags=[Tag(name="Drop-in")], abp_responses=RESPONSES)
+api = APIBlueprint(
+    "instance_segmentation",
+    __name__,
+    operation_id_callback=operation_id,
+    abp_tags=[Tag(name="Drop-in")],
+    abp_responses=RESPONSES,
+)
 
 
 class _Refused(MaskmillError):
@@ -113,14 +119,12 @@ def health() -> Response:
 @api.post(
     "/instance-segmentation",
     responses={200: InferResponse},
+    description="As PaddleX's basic serving does. The body is read as JSON whatever its Content-Type.",
     openapi_extensions={"requestBody": BODY},
     strict_slashes=False,
 )
 def infer() -> Response:
-    """Segment one picture while the caller waits
-
-    The body is read as JSON whatever its Content-Type.
-    """
+    """Segment one picture while the caller waits"""
     held = services()
     wanted = parse(read_json_bytes(held.settings))
     model = _choose_model(held, wanted.model)

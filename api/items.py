@@ -11,7 +11,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
-from api.answers import PROBLEMS, as_json
+from api.answers import PROBLEMS, as_json, operation_id
 from api.services import Services, services
 from api.statuses import checked, find_status, job_url, read
 from shared import keys
@@ -20,7 +20,14 @@ from shared.jobs import FINAL_STATES, Failure, Item, Outcome, Shard
 
 SHARDS_A_PAGE = 32
 
-api = APIBlueprint("items", __name__, url_prefix="/v1", abp_tags=[Tag(name="Items")], abp_responses=PROBLEMS)
+api = APIBlueprint(
+    "items",
+    __name__,
+    operation_id_callback=operation_id,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="Items")],
+    abp_responses=PROBLEMS,
+)
 
 ItemStatus = Literal["pending", "succeeded", "failed", "skipped"]
 

@@ -12,13 +12,20 @@ from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
 from api.acceptance import accept
-from api.answers import PROBLEMS, as_json, content, reference
+from api.answers import PROBLEMS, as_json, content, operation_id, reference
 from api.services import services
 from api.statuses import JobView, find_job, find_status, job_url, queued, view
 from shared.errors import Conflict, LedgerUnavailable, NotFound
 from shared.jobs import FINAL_STATES, Job, JobState, JobStatus
 
-api = APIBlueprint("jobs", __name__, url_prefix="/v1", abp_tags=[Tag(name="Jobs")], abp_responses=PROBLEMS)
+api = APIBlueprint(
+    "jobs",
+    __name__,
+    operation_id_callback=operation_id,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="Jobs")],
+    abp_responses=PROBLEMS,
+)
 
 MULTIPART = {
     "type": "object",
@@ -69,13 +76,15 @@ class JobList(BaseModel):
     next: str | None
 
 
-@api.post("/jobs", responses={202: JobView}, openapi_extensions={"requestBody": BODY})
+@api.post(
+    "/jobs",
+    responses={202: JobView},
+    description="JSON that names the sources, or multipart/form-data with any number of files as parts `files` and "
+    "that JSON as part `job`. Once this answers 202, nothing that happens later loses the job.",
+    openapi_extensions={"requestBody": BODY},
+)
 def submit(header: SubmitHeader) -> Response:
-    """Submit a job
-
-    JSON that names the sources, or multipart/form-data with any number of files as parts "files" and that JSON as
-    part "job". The job is accepted once this answers 202: nothing that happens later loses it.
-    """
+    """Submit a job"""
     job = accept(services(), header.idempotency_key)
     answer = as_json(view(_known(job)), HTTPStatus.ACCEPTED)
     answer.headers["Location"] = job_url(job.id)
