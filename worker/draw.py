@@ -59,13 +59,12 @@ def _tint(canvas: Image, masks: tuple[Mask, ...], class_ids: list[int]) -> None:
     step = max(STRIP_PIXELS // height, 1)
     for left in range(first, last, step):
         right = min(left + step, width)
-        low, high = np.searchsorted(starts, [left * height, right * height])
-        if low == high:
-            continue
+        here = slice(np.searchsorted(ends, left * height, "right"), np.searchsorted(starts, right * height))
         # A colour's number stands at its span's start and is taken back at its end; their running sum is the picture.
-        steps = np.zeros((right - left) * height + 1, np.uint8)
-        steps[starts[low:high] - left * height] = colours[low:high]
-        steps[ends[low:high] - left * height] -= colours[low:high]
+        size = (right - left) * height
+        steps = np.zeros(size + 1, np.uint8)
+        steps[np.maximum(starts[here] - left * height, 0)] = colours[here]
+        steps[np.minimum(ends[here] - left * height, size)] -= colours[here]
         numbers = np.cumsum(steps[:-1], dtype=np.uint8).reshape(right - left, height)
         _blend(canvas[:, left:right], np.ascontiguousarray(numbers.T))
 
