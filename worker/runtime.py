@@ -20,11 +20,12 @@ from shared.storage import Storage, open_storage
 from worker.answer import Answerer
 from worker.claim import Claimer
 from worker.close import Closer
-from worker.device import Device
+from worker.device import Device, limit_threads
 from worker.expand import Expander
 from worker.fetch import Fetcher
 from worker.leases import Leases
 from worker.models import Model, load
+from worker.patience import outage
 from worker.pipeline import Pipeline
 from worker.plan import Planner
 from worker.sweep import Sweeper
@@ -86,6 +87,8 @@ class DeviceChild:
     """One process of one device and lane: its models loaded, its leases renewed, its stamp kept fresh."""
 
     def __init__(self, settings: Settings, device: Device, lane: str, draining: Callable[[], bool]) -> None:
+        limit_threads()
+        limit_threads()
         self.owner = f"{settings.host_name}/{device}/{lane}/{os.getpid()}"
         self._settings = settings
         self._services = services = open_services(settings)
@@ -120,7 +123,7 @@ class DeviceChild:
         while True:
             now = time.monotonic()
             stalled = any(line.progress.stalled(self._settings.stall_seconds) for line in self._pipelines)
-            if not stalled:
+            if outage() or not stalled:
                 stamp(self._stamp)
                 if now - renewed > self._settings.lease_seconds / 4:
                     self._leases.renew()

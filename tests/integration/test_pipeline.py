@@ -1,0 +1,133 @@
+"""The pipeline's promises, with a real model session and real pictures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from shared.errors import StorageRefused, TruncatedInput
+from shared.jobs import Options
+from shared.settings import Settings
+from tests.onnx_models import SIZE, head_of, write_package
+from worker.device import Device
+from worker.models import load
+from worker.pipeline import Done, Pipeline, Segmented
+
+WHITE, GREY = 255, 128
+
+
+class Probe:
+    """A task that remembers what was done to it."""
+
+    page_index = None
+    pdf = None
+
+    def __init__(self, data: bytes) -> None:
+        self.options = Options()
+        self.data = data
+        self.is_wanted = True
+        self.deliveries: list[Any] = []
+        self.ends: list[Done] = []
+        self.over = threading.Event()
+        self.refusal: Exception | None = None
+
+    def wanted(self) -> bool:
+        return self.is_wanted
+
+    def fetch(self) -> bytes:
+        return self.data
+
+    def finish(self, segmented: Segmented) -> int:
+        return len(segmented.instances)
+
+    def deliver(self, finished: int) -> int:
+        if self.refusal:
+            raise self.refusal
+        self.deliveries.append(finished)
+        return finished
+
+    def done(self, done: Done) -> None:
+        self.ends.append(done)
+        self.over.set()
+
+
+def picture(value: int, size: int = SIZE) -> bytes:
+    done, data = cv2.imencode(".png", np.full((size, size, 3), value, np.uint8))
+    assert done
+    return data.tobytes()
+
+
+def make_touchy(folder: Path) -> Path:
+    """A model directory whose run raises when any picture of the batch is all white: it looks up row 1 of 1."""
+    package = write_package(folder, head_of(((8, 8, 40, 40), 1, 0.9)))
+    model = onnx.load(str(package / "model.onnx"))
+    look_up = [
+        helper.make_node("ReduceMean", ["images"], ["each"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("ReduceMax", ["each"], ["highest"], keepdims=0),
+        helper.make_node("Cast", ["highest"], ["row"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["rows", "row"], ["one"]),
+        helper.make_node("Mul", ["before", "one"], ["output0"]),
+    ]
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == "output0" else name for name in node.output]
+    model.graph.node.extend(look_up)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "rows"))
+    onnx.save(model, str(package / "model.onnx"))
+    return package
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return Settings.from_env({"MASKMILL_CPU_THREADS": "1", "MASKMILL_BATCH_SIZE": "8"})
+
+
+@pytest.fixture(scope="module")
+def pipeline(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    model = load(str(make_touchy(tmp_path_factory.mktemp("models") / "touchy")), Device("cpu"), settings)
+    pipeline = Pipeline(model, settings, lambda error: pytest.fail(f"the device is not lost: {error}"))
+    yield pipeline
+    pipeline.close()
+
+
+def run(pipeline: Pipeline, probes: list[Probe]) -> None:
+    for probe in probes:
+        pipeline.put(probe)
+    for probe in probes:
+        assert probe.over.wait(60)
+
+
+def test_a_picture_that_breaks_its_batch_fails_alone(pipeline: Pipeline) -> None:
+    probes = [Probe(picture(WHITE if number in (3, 17) else GREY)) for number in range(32)]
+    run(pipeline, probes)
+    failed = [number for number, probe in enumerate(probes) if probe.ends[0].failure]
+    assert failed == [3, 17]
+    assert {probes[number].ends[0].failure.stage for number in failed} == {"infer"}  # type: ignore[union-attr]
+    assert all(probe.deliveries == [1] for number, probe in enumerate(probes) if number not in failed)
+
+
+def test_every_task_ends_exactly_once_whatever_fails(pipeline: Pipeline) -> None:
+    probes = [Probe(picture(GREY)) for _ in range(12)]
+    probes[1].data = b""
+    probes[2].data = picture(GREY)[:60]
+    probes[3].refusal = StorageRefused("no such bucket")
+    probes[4].data = picture(WHITE)
+    run(pipeline, probes)
+    assert [len(probe.ends) for probe in probes] == [1] * 12
+    codes = [probe.ends[0].failure.code if probe.ends[0].failure else None for probe in probes[:5]]
+    assert codes == [None, "empty", TruncatedInput.code, "storage_refused", "model_error"]
+    assert pipeline.progress.under_way == 0
+
+
+def test_a_task_that_nobody_wants_any_more_is_dropped(pipeline: Pipeline) -> None:
+    probe = Probe(picture(GREY))
+    probe.is_wanted = False
+    run(pipeline, [probe])
+    assert (probe.deliveries, probe.ends[0].failure) == ([], None)

@@ -1,0 +1,107 @@
+"""What lies behind a job's sources, and in which order."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from shared.jobs import Job, new_job_id
+from shared.settings import Settings
+from shared.sources import PathSource, Source, UploadSource, UrlSource
+from worker.listing import Entry, entries
+
+JPEG = b"\xff\xd8\xff\xe0" + bytes(60)
+
+
+def job(*sources: Source) -> Job:
+    return Job(id=new_job_id(), created_at=0.0, sources=sources, shard_size=1)
+
+
+def names(found: list[Entry]) -> list[str]:
+    return [entry.name for entry in found]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    top = tmp_path / "set"
+    for name in ("page 10.jpg", "page 2.jpg", "deep/1/x.png", "deep/10/x.png", "deep/9/x.png", "a.jpg", "a.png"):
+        path = top / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(JPEG)
+    (top / "notes.txt").write_text("not an input")
+    (top / "looks-like.dat").write_bytes(JPEG)
+    (top / "claims.jpg").write_text("text")
+    (top / ".hidden.jpg").write_bytes(JPEG)
+    return top
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(local_roots=(tmp_path,))
+
+
+def test_a_folder_is_listed_in_natural_order_with_all_below_it(folder: Path, settings: Settings) -> None:
+    found = list(entries(job(PathSource(path=str(folder))), settings))
+    expected = ["a", "a-2", "claims", "deep/1/x", "deep/9/x", "deep/10/x", "looks-like", "page 2", "page 10"]
+    assert names(found) == expected
+
+
+def test_content_or_a_claim_makes_a_file_of_a_folder_an_input(folder: Path, settings: Settings) -> None:
+    paths = {Path(entry.input_path).name for entry in entries(job(PathSource(path=str(folder))), settings)}
+    assert {"looks-like.dat", "claims.jpg"} <= paths
+    assert not {"notes.txt", ".hidden.jpg"} & paths
+
+
+def test_a_listing_goes_on_after_any_position(folder: Path, settings: Settings) -> None:
+    everything = job(PathSource(path=str(folder)))
+    whole = list(entries(everything, settings))
+    for number, entry in enumerate(whole):
+        assert names(list(entries(everything, settings, 0, entry.position))) == names(whole[number + 1 :])
+
+
+def test_a_listing_goes_on_in_a_large_folder_of_any_names(tmp_path: Path, settings: Settings) -> None:
+    dice = random.Random(5)
+    for _ in range(60):
+        parts = ["".join(dice.choice("a1b02.") for _ in range(dice.randint(1, 4))).strip(".") or "x" for _ in "ab"]
+        path = tmp_path / "many" / Path(*parts[: dice.randint(1, 2)])
+        if not path.exists() and not path.parent.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(JPEG)
+    everything = job(PathSource(path=str(tmp_path / "many")))
+    whole = list(entries(everything, settings))
+    assert len(whole) > 20
+    for number, entry in enumerate(whole):
+        assert names(list(entries(everything, settings, 0, entry.position))) == names(whole[number + 1 :])
+
+
+def test_several_sources_keep_their_order_and_never_share_a_name(folder: Path, settings: Settings) -> None:
+    sources = [
+        UploadSource(name="a.jpg", key="k"),
+        PathSource(path=str(folder)),
+        UrlSource(url="https://example.com/b/a.png?x=1"),
+        PathSource(path=str(folder / "deep")),
+    ]
+    found = names(list(entries(job(*sources), settings)))
+    assert len(set(found)) == len(found)
+    assert (found[0], found[1], found[-4], found[-1]) == ("a", "set/a", "a-2", "deep/10/x")
+
+
+def test_a_path_outside_the_roots_is_an_entry_with_its_reason(settings: Settings) -> None:
+    (found,) = entries(job(PathSource(path="/etc")), settings)
+    assert found.error
+    assert found.error.code == "path_refused"
+
+
+def test_a_link_does_not_lead_out_of_the_roots(folder: Path, settings: Settings) -> None:
+    (folder / "out.jpg").symlink_to("/etc/passwd")
+    (found,) = entries(job(PathSource(path=str(folder / "out.jpg"))), settings)
+    assert found.error
+    assert found.error.code == "path_refused"
+
+
+def test_an_empty_folder_is_one_entry_that_says_so(tmp_path: Path, settings: Settings) -> None:
+    (found,) = entries(job(PathSource(path=str(tmp_path))), settings)
+    assert found.error
+    assert "holds no image and no PDF" in found.error.reason
