@@ -88,7 +88,6 @@ class DeviceChild:
 
     def __init__(self, settings: Settings, device: Device, lane: str, draining: Callable[[], bool]) -> None:
         limit_threads()
-        limit_threads()
         self.owner = f"{settings.host_name}/{device}/{lane}/{os.getpid()}"
         self._settings = settings
         self._services = services = open_services(settings)
