@@ -15,6 +15,7 @@ from api.acceptance import accept
 from api.answers import PROBLEMS, as_json, content, operation_id, reference
 from api.services import services
 from api.statuses import JobView, find_job, find_status, job_url, queued, view
+from shared import keys
 from shared.errors import Conflict, LedgerUnavailable, NotFound
 from shared.jobs import FINAL_STATES, Job, JobState, JobStatus
 
@@ -108,7 +109,7 @@ def status(path: JobPath) -> Response:
 @api.post("/jobs/<job_id>/cancel", responses={200: JobView})
 def cancel(path: JobPath) -> Response:
     """Cancel a job: what runs stops within seconds, what is done stays"""
-    answer = _move(path.job_id, services().ledger.cancel)
+    answer = _move(path.job_id, _cancel)
     with contextlib.suppress(LedgerUnavailable):
         services().doorbell.ring_close(path.job_id)
     return answer
@@ -127,6 +128,12 @@ def resume(path: JobPath) -> Response:
     with contextlib.suppress(LedgerUnavailable):
         services().doorbell.ring_plan(path.job_id)
     return answer
+
+
+def _cancel(job_id: str) -> JobState:
+    # The marker first: a ledger that is lost and made anew from storage must not run the job again.
+    services().storage.put(keys.cancelled(job_id), b"")
+    return services().ledger.cancel(job_id)
 
 
 def _known(job: Job) -> JobStatus:

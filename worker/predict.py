@@ -18,7 +18,7 @@ from shared.jobs import Failure, Item, Job, Options, new_job_id
 from shared.settings import Settings
 from shared.sources import PathSource, PdfOptions, Source, UrlSource
 from shared.storage import open_storage
-from worker.device import Device
+from worker.device import Device, limit_threads
 from worker.expand import Expander
 from worker.fetch import Fetcher
 from worker.models import Model, load
@@ -97,6 +97,7 @@ class Predictor:
     """A loaded model and its pipeline; a context manager, `predict` for one thread at a time."""
 
     def __init__(self, settings: Settings, model: str, device: Device) -> None:
+        limit_threads()
         self._scratch = tempfile.TemporaryDirectory(prefix="maskmill-")
         everything = {"local_roots": (Path("/"),), "storage_url": f"file://{self._scratch.name}"}
         self._settings = settings.model_copy(update=everything)
