@@ -29,6 +29,9 @@ _WRITERS: dict[str, tuple[int, ...]] = {
     "tiff": (cv2.IMWRITE_TIFF_COMPRESSION, 5),
 }
 
+# The longest side that the format, or its library, can hold.
+_LONGEST = {"jpg": 65_500, "webp": 16_383}
+
 
 class ModelFacts(Protocol):
     """What a result says of the model that made it."""
@@ -51,20 +54,18 @@ class Subject:
     width: int
 
 
-def image_suffix(image_format: str, input_format: str | None) -> str:
-    """The suffix of the drawn picture: "jpg", or for "input" that of the input's own format where it can be written."""
-    if image_format == "jpg":
-        return "jpg"
-    own = "jpg" if input_format == "jpeg" else input_format
-    return own if own in _WRITERS else "png"
+def image_suffix(image_format: str, input_format: str | None, longest: int) -> str:
+    """The suffix of the drawn picture: "jpg", or for "input" that of the input's own format where it can be written.
+
+    `longest` is the picture's longest side: one too long for the format is written as "png".
+    """
+    own = "jpg" if image_format == "jpg" or input_format == "jpeg" else input_format
+    return own if own in _WRITERS and longest <= _LONGEST.get(own, longest) else "png"
 
 
 def encode_image(image: Image, suffix: str) -> bytes:
     """The picture as a file of the format that `image_suffix` names."""
-    done, data = cv2.imencode(f".{suffix}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _WRITERS[suffix])
-    if not done:
-        raise ValueError(f"a picture of {image.shape[1]} x {image.shape[0]} cannot be written as {suffix}")
-    return data.tobytes()
+    return cv2.imencode(f".{suffix}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _WRITERS[suffix])[1].tobytes()
 
 
 def encode_result(result: Result) -> bytes:

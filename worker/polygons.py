@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from worker.masks import Mask
 
+Coordinates = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
 Ring = list[int]
 """x0, y0, x1, y1, …: the corners in order, in picture pixels, not closed by a repeated point."""
 
@@ -28,7 +31,7 @@ def polygons(mask: Mask) -> list[list[Ring]]:
     return [[*rings, *inner] for rings, inner in zip(outer, holes, strict=True)]
 
 
-def _rings(filled: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+def _rings(filled: Flags) -> list[Coordinates]:
     """Closed outlines as corners [n,2] of x, y: every ring starts at its uppermost, then leftmost corner.
 
     The corners in one row are joined in pairs from left to right, those in one column from top to bottom. Where two
@@ -38,7 +41,7 @@ def _rings(filled: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     by_row = np.lexsort((~leftward, xs, ys))
     by_column = np.lexsort((~upward, ys, xs))
     across, along = _partners(by_row), _partners(by_column)
-    rings: list[NDArray[np.int64]] = []
+    rings: list[Coordinates] = []
     seen = [False] * len(xs)
     for start in by_row.tolist():
         ring: list[int] = []
@@ -53,30 +56,29 @@ def _rings(filled: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     return rings
 
 
-def _corners(filled: NDArray[np.bool_]) -> tuple[NDArray[np.int64], ...]:
+def _corners(filled: Flags) -> tuple[Coordinates, Coordinates, Flags, Flags]:
     """x and y of the outline's corners, and whether each one's edges go left (else right) and up (else down)."""
     above_left, above_right = filled[:-1, :-1], filled[:-1, 1:]
     below_left, below_right = filled[1:, :-1], filled[1:, 1:]
-    odd = above_left ^ above_right ^ below_left ^ below_right
+    single = above_left ^ above_right ^ below_left ^ below_right
     falling = above_left & below_right & ~above_right & ~below_left
     rising = above_right & below_left & ~above_left & ~below_right
-    ys, xs = np.nonzero(odd)
-    left = (above_left ^ below_left)[ys, xs]
-    up = (above_left ^ above_right)[ys, xs]
-    twice = [(np.nonzero(falling), (True, True), (False, False)), (np.nonzero(rising), (False, True), (True, False))]
-    columns = [[xs + 1], [ys + 1], [left], [up]]
-    for (rows, cols), *sides in twice:
-        for goes_left, goes_up in sides:
-            size = len(rows)
-            for column, values in zip(
-                columns, (cols + 1, rows + 1, np.full(size, goes_left), np.full(size, goes_up)), strict=True
-            ):
-                column.append(values)
-    return tuple(np.concatenate(column) for column in columns)
+    # At a touching pair `left` and `up` are True for both kinds, so each copy takes them as they are or inverted.
+    left, up = above_left ^ below_left, above_left ^ above_right
+    pieces = [
+        (single, left, up),
+        *((falling, side, side) for side in (left, ~left)),
+        *((rising, side, ~side) for side in (left, ~left)),
+    ]
+    xs = np.concatenate([np.nonzero(where)[1] + 1 for where, _, _ in pieces])
+    ys = np.concatenate([np.nonzero(where)[0] + 1 for where, _, _ in pieces])
+    leftward = np.concatenate([goes_left[where] for where, goes_left, _ in pieces])
+    upward = np.concatenate([goes_up[where] for where, _, goes_up in pieces])
+    return xs, ys, leftward, upward
 
 
-def _partners(order: NDArray[np.intp]) -> list[int]:
+def _partners(order: Coordinates) -> list[int]:
     """Each corner's partner where `order` lists the partners next to each other."""
     partners = np.empty_like(order)
     partners[order[0::2]], partners[order[1::2]] = order[1::2], order[0::2]
-    return partners.tolist()
+    return [int(partner) for partner in partners]

@@ -51,7 +51,7 @@ def render(segmented: Segmented, item: Item, options: Options, model: Model) -> 
         artifacts["json"] = Artifact(json_name(item.name), encode_result(result), CONTENT_TYPES["json"])
     annotation = _annotation(segmented, item)
     if options.save_image:
-        suffix = image_suffix(options.image_format, segmented.format)
+        suffix = image_suffix(options.image_format, segmented.format, max(height, width))
         drawn = draw(segmented.image, segmented.instances, model.labels, in_place=True)
         artifacts["image"] = Artifact(image_name(item.name, suffix), encode_image(drawn, suffix), CONTENT_TYPES[suffix])
     return Rendered(artifacts, annotation, width, height, len(segmented.instances))

@@ -158,7 +158,15 @@ def test_artifacts_are_named_after_the_item() -> None:
 def test_the_drawn_pictures_format_is_jpeg_or_the_inputs_own(
     image_format: str, input_format: str | None, suffix: str
 ) -> None:
-    assert image_suffix(image_format, input_format) == suffix
+    assert image_suffix(image_format, input_format, 640) == suffix
+
+
+@pytest.mark.parametrize(("suffix", "longest"), [("jpg", 65_500), ("webp", 16_383)])
+def test_a_picture_too_long_for_its_format_is_written_as_png(suffix: str, longest: int) -> None:
+    assert image_suffix("input", suffix.replace("jpg", "jpeg"), longest) == suffix
+    assert image_suffix("input", suffix.replace("jpg", "jpeg"), longest + 1) == "png"
+    assert encode_image(np.zeros((1, longest, 3), np.uint8), suffix)
+    assert encode_image(np.zeros((1, longest + 1, 3), np.uint8), "png")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp", "tiff"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -200,7 +199,18 @@ def test_a_simulated_device_answers_what_the_model_answered_once(tmp_path: Path)
 
 @pytest.mark.parametrize("kind", ["gpu", "npu", "dcu"])
 def test_a_device_that_cannot_run_here_is_an_error_that_names_what_can(tmp_path: Path, kind: str) -> None:
-    if kind in available() and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+    if kind in available():
         pytest.skip(f"this onnxruntime is built for {kind}")
     with pytest.raises(DeviceUnavailable, match=f"{kind}:0.*cpu"):
         load("shapes", Device(kind), settings(tmp_path))  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_embedded_model_finds_what_it_finds_on_the_cpu(tmp_path: Path) -> None:
+    if "gpu" not in available():
+        pytest.skip("this onnxruntime is not built for gpu")
+    on_gpu, on_cpu = (load("shapes", device, settings(tmp_path)) for device in (Device("gpu"), CPU))
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    prepared = on_cpu.prepare(image)
+    [ours], [expected] = on_gpu.infer([prepared]), on_cpu.infer([prepared])
+    assert all(np.allclose(ours[name], expected[name], rtol=1e-2, atol=1e-2) for name in expected)

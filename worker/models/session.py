@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +34,9 @@ _PROVIDERS: dict[str, tuple[tuple[str, dict[str, str], str], ...]] = {
 
 _ERRORS = tuple(kind for kind in vars(ort_errors).values() if isinstance(kind, type) and issubclass(kind, Exception))
 
+# What a device that is not there raises too, beside a graph that nothing can run.
+_DEVICE_ERRORS = (ort_errors.Fail, ort_errors.EPFail, ort_errors.RuntimeException)
+
 
 class Runner(Protocol):
     """A loaded ONNX file; one thread runs it."""
@@ -48,8 +53,9 @@ class Session:
 
     def __init__(self, weights: Path, device: Device, threads: int) -> None:
         """Raises ModelInvalid for a file that is no runnable ONNX, DeviceUnavailable where the device cannot run it."""
+        missing = _preload(device)
         self._session = _start(weights, device, threads)
-        _check_provider(self._session, device)
+        _check_provider(self._session, device, missing)
         self.provider = self._session.get_providers()[0]
         self.signature = Signature(
             path=weights,
@@ -103,8 +109,11 @@ def _start(weights: Path, device: Device, threads: int) -> Any:
     providers = _providers(device)
     try:
         session = ort.InferenceSession(weights, sess_options=options, providers=providers)
+    except _DEVICE_ERRORS as error:
+        kind = ModelInvalid if device.kind == "cpu" else DeviceUnavailable
+        raise kind(f"onnxruntime cannot load it on {device}: {_first_line(error)}") from None
     except _ERRORS as error:
-        raise ModelInvalid(f"{weights}: onnxruntime cannot load it: {_first_line(error)}") from None
+        raise ModelInvalid(f"onnxruntime cannot load it: {_first_line(error)}") from None
     session.disable_fallback()
     return session
 
@@ -115,8 +124,6 @@ def _providers(device: Device) -> list[Any]:
     built = ort.get_available_providers()
     for provider, options, _ in _PROVIDERS[device.kind]:
         if provider in built:
-            if provider == "CUDAExecutionProvider":
-                ort.preload_dlls()
             return [(provider, {"device_id": str(device.index), **options}), "CPUExecutionProvider"]
     packages = " or ".join(package for _, _, package in _PROVIDERS[device.kind])
     raise DeviceUnavailable(
@@ -131,7 +138,17 @@ def available() -> list[str]:
     return ["cpu", *(kind for kind, known in _PROVIDERS.items() if any(name in built for name, _, _ in known))]
 
 
-def _check_provider(session: Any, device: Device) -> None:
+def _preload(device: Device) -> str:
+    """Load CUDA's libraries from their Python packages where the device needs them; says which are missing."""
+    if device.kind != "gpu" or "gpu" not in available():
+        return ""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        ort.preload_dlls()
+    return "; ".join(line.split(":")[0] for line in said.getvalue().splitlines() if line.startswith("Failed to load"))
+
+
+def _check_provider(session: Any, device: Device, missing: str) -> None:
     """onnxruntime falls back to the CPU with a log line only; here that is an error."""
     if device.kind == "cpu":
         return
@@ -139,8 +156,8 @@ def _check_provider(session: Any, device: Device) -> None:
     wanted = [name for name, _, _ in _PROVIDERS[device.kind]]
     if running not in wanted:
         raise DeviceUnavailable(
-            f"{device}: {wanted[0]} did not start, onnxruntime fell back to {running}. Its libraries or the device "
-            f"are missing (for gpu: the driver, CUDA and cuDNN); device cpu runs here"
+            f"{device}: {wanted[0]} did not start, onnxruntime fell back to {running}. "
+            f"{missing or 'The device or its driver is missing'}. Device cpu runs here"
         )
     given = session.get_provider_options()[running].get("device_id", str(device.index))
     if given != str(device.index):
