@@ -11,7 +11,7 @@ from training.shapes.scenes import draw_scene
 
 UPLOADED = 12
 PAGES = 3
-# Above the seeds that the model was trained on.
+# Pictures that the model has not learnt from: training begins at seed 20,000,000.
 FIRST_SEED = 7_000_000
 
 
