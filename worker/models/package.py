@@ -55,7 +55,7 @@ def _open(place: Path, weights: Path) -> Package:
     digest = _sha256(weights)
     if stated is not None and stated.sha256 not in (None, digest):
         raise ModelInvalid(f"{weights}: sha256 expected {stated.sha256} (from {MANIFEST}), got {digest}")
-    name = place.resolve().name.removesuffix(".onnx")
+    name = place.absolute().name.removesuffix(".onnx")
     return Package(name=name, weights=weights, digest=digest, manifest=stated)
 
 
