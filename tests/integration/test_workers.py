@@ -31,12 +31,13 @@ def draw_pictures(folder: Path, count: int) -> Path:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("workers")
+    place = tmp_path_factory.mktemp("workers")
+    draw_pictures(place / "pictures/many", 40)
+    return place
 
 
 @pytest.fixture(scope="module")
 def workers(place: Path) -> Iterator[Workers]:
-    draw_pictures(place / "pictures/many", 40)
     with run_redis() as redis, run_workers(settings_for(place, redis.url)) as running:
         yield running
 
@@ -205,6 +206,32 @@ def test_a_job_survives_the_total_loss_of_redis(place: Path, tmp_path: Path) -> 
             report = workers.wait(job_id)
             assert (report.state, report.counts.succeeded) == ("completed", 320)
             assert [outcome.number for outcome in workers.outcomes(job_id)] == list(range(320))
+
+
+def test_workers_outlive_every_restart_of_redis(place: Path, tmp_path: Path) -> None:
+    with run_redis() as redis:
+        settings = settings_for(tmp_path, redis.url, MASKMILL_LOCAL_ROOTS=str(place / "pictures"))
+        with run_workers(settings) as workers:
+            job_id = workers.submit([PathSource(path=str(place / "pictures/many"))] * 12, shard_size=4)
+            for done in (20, 120, 240):
+                workers.wait_for_progress(job_id, done)
+                redis.kill()
+                time.sleep(0.5)
+                redis.start()
+            report = workers.wait(job_id)
+            assert (report.state, report.counts.succeeded) == ("completed", 480)
+
+
+def test_a_cancelled_job_stays_cancelled_when_redis_forgets_it(workers: Workers, place: Path) -> None:
+    job_id = workers.accept([PathSource(path=str(place / "pictures/many"))])
+    workers.storage.put(keys.cancelled(job_id), b"")
+    report = workers.wait(job_id)
+    assert (report.state, report.counts.succeeded) == ("cancelled", 0)
+
+
+def test_a_job_that_was_accepted_and_never_entered_runs_all_the_same(workers: Workers, place: Path) -> None:
+    job_id = workers.accept([PathSource(path=str(place / "pictures/many"))])
+    assert workers.wait(job_id).counts.succeeded == 40
 
 
 def test_a_storage_outage_pauses_the_work_and_fails_nothing(

@@ -49,15 +49,20 @@ class Workers:
         return [pid for pid in descendants(os.getpid()) if all(word in command_line(pid) for word in words)]
 
     def submit(self, sources: Sequence[Source], options: Options | None = None, *, shard_size: int = 8) -> str:
-        """Accept a job as the API does."""
+        """Accept a job as the API does, and enter it."""
+        job_id = self.accept(sources, options, shard_size=shard_size)
+        self.ledger.enter(Job.model_validate_json(self.storage.get(keys.job(job_id))))
+        self.doorbell.ring_plan(job_id)
+        return job_id
+
+    def accept(self, sources: Sequence[Source], options: Options | None = None, *, shard_size: int = 8) -> str:
+        """Store a job as the API does before it enters it."""
         settled = options or Options()
         job = Job(
             id=new_job_id(), created_at=time.time(), sources=tuple(sources), options=settled, shard_size=shard_size
         )
         self.storage.put(keys.open_marker(job.id), b"")
         self.storage.put(keys.job(job.id), job.model_dump_json().encode())
-        self.ledger.enter(job)
-        self.doorbell.ring_plan(job.id)
         return job.id
 
     def wait(self, job_id: str, seconds: float = 120) -> JobStatus:
