@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from worker.masks import Axis, Lattice, Mask, Window
+from worker.lattice import Axis, Lattice
+from worker.masks import Mask, Window
 
 # pycocotools 2.0.11 decodes through an array protocol of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -188,13 +188,15 @@ def test_the_embedded_model_gives_the_same_bits_in_a_batch_of_any_size(tmp_path:
                 assert all(np.array_equal(outputs[name], expected[name]) for name in expected)
 
 
-def test_a_simulated_device_answers_what_the_model_answered_once(tmp_path: Path) -> None:
-    write_package(tmp_path / "mine", HEAD)
+@pytest.mark.parametrize("batch", ["batch", 1, 4])
+def test_a_simulated_device_answers_every_picture_as_the_model_answered_one(tmp_path: Path, batch: int | str) -> None:
+    write_package(tmp_path / "mine", HEAD, batch=batch)
     model = load("mine", Device("sim", 1), settings(tmp_path))
-    first, second = run(model, grey(255), grey(0))
-    assert first.scores.tolist() == second.scores.tolist()
-    assert first.boxes.tolist() == second.boxes.tolist()
+    first, *others = run(model, grey(255), grey(0), grey(9))
     assert len(first) > 0
+    for other in others:
+        assert other.scores.tolist() == first.scores.tolist()
+        assert other.boxes.tolist() == first.boxes.tolist()
 
 
 @pytest.mark.parametrize("kind", ["gpu", "npu", "dcu"])

@@ -9,7 +9,7 @@ from worker.models.family import Family, Outputs, Prepared, Signature
 from worker.models.manifest import Manifest
 from worker.models.model import Model
 from worker.models.package import find
-from worker.models.session import open_runner
+from worker.models.runner import open_runner
 from worker.models.yolo_seg import YoloSeg
 
 FAMILIES: dict[str, type[Family]] = {

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ModelInvalid
 from worker.instances import Image, Instances
 from worker.models.fit import Fit
 from worker.models.manifest import Manifest
+
+Tensors = Mapping[str, NDArray[Any]]
+"""Input tensors by name."""
 
 Outputs = dict[str, NDArray[Any]]
 """One picture's output tensors by name, the batch dimension kept as 1."""
@@ -53,7 +55,7 @@ class Signature:
 class Prepared:
     """A picture as the model's input tensors, the batch dimension being 1, and how it was fitted into them."""
 
-    tensors: Mapping[str, NDArray[np.generic]]
+    tensors: Tensors
     fit: Fit
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.instances import Image
-from worker.masks import Axis, Lattice
+from worker.lattice import Axis, Lattice
 from worker.models.manifest import Normalisation
 
 

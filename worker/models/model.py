@@ -14,7 +14,7 @@ from shared.errors import ModelInvalid
 from worker.instances import Image, Instances
 from worker.models.family import Family, Outputs, Prepared
 from worker.models.manifest import Manifest
-from worker.models.session import Runner
+from worker.models.runner import Runner
 
 
 class Model:

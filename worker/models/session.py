@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -16,9 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from shared.errors import DeviceUnavailable, ModelError, ModelInvalid
 from worker.device import Device
-from worker.models.family import Port, Signature
-
-Tensors = Mapping[str, NDArray[Any]]
+from worker.models.family import Port, Signature, Tensors
 
 _CUDA = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
 
@@ -36,16 +32,6 @@ _ERRORS = tuple(kind for kind in vars(ort_errors).values() if isinstance(kind, t
 
 # What a device that is not there raises too, beside a graph that nothing can run.
 _DEVICE_ERRORS = (ort_errors.Fail, ort_errors.EPFail, ort_errors.RuntimeException)
-
-
-class Runner(Protocol):
-    """A loaded ONNX file; one thread runs it."""
-
-    signature: Signature
-    provider: str
-
-    def run(self, tensors: Tensors) -> list[NDArray[Any]]:
-        """The outputs, in the signature's order."""
 
 
 class Session:
@@ -70,33 +56,6 @@ class Session:
             return [np.asarray(output) for output in self._session.run(None, dict(tensors))]
         except _ERRORS as error:
             raise ModelError(f"the model did not run: {_first_line(error)}") from None
-
-
-class Simulation:
-    """A device that takes a fixed time for each picture and returns the outputs of one real run on the CPU."""
-
-    def __init__(self, real: Session, seconds: float) -> None:
-        self.signature = real.signature
-        self.provider = f"simulated, {seconds * 1000:g} ms a picture"
-        self._real = real
-        self._seconds = seconds
-        self._known: dict[tuple[Any, ...], list[NDArray[Any]]] = {}
-
-    def run(self, tensors: Tensors) -> list[NDArray[Any]]:
-        """Sleeps for as long as the device would compute; the first picture of a shape stands for all later ones."""
-        count = len(next(iter(tensors.values())))
-        shape = tuple(tensor.shape[1:] for tensor in tensors.values())
-        if shape not in self._known:
-            self._known[shape] = self._real.run({name: tensor[:1] for name, tensor in tensors.items()})
-        time.sleep(self._seconds * count)
-        return [np.repeat(output, count, axis=0) for output in self._known[shape]]
-
-
-def open_runner(weights: Path, device: Device, threads: int) -> Runner:
-    """The runner for a device; `sim:N` runs on the CPU once."""
-    if device.kind == "sim":
-        return Simulation(Session(weights, Device("cpu"), threads), device.index / 1000)
-    return Session(weights, device, threads)
 
 
 def _start(weights: Path, device: Device, threads: int) -> Any:
