@@ -109,7 +109,10 @@ def _receive(services: Services, uploads: Uploads) -> Any:
         raise BodyTooLarge(f"a request may have {limit} bytes at most; send several jobs")
     document: Any = {}
     for part in multipart.parts(request.stream, request.mimetype_params.get("boundary", "")):
-        if part.filename is not None and part.name == FILES:
+        if part.filename == "":
+            # What a browser sends for a file field left empty.
+            _gather(part)
+        elif part.filename is not None and part.name == FILES:
             uploads.add(part.filename, part.pieces, pointer=f"/{FILES}/{len(uploads.sources)}")
         elif part.name == JOB:
             document = parse_json(_gather(part))

@@ -19,7 +19,6 @@ def build(services: Services) -> OpenAPI:
         "api",
         info=Info(title="Maskmill", version=version("maskmill")),
         doc_ui=False,
-        security_schemes={},
         validation_error_model=problems.Problem,
         validation_error_callback=problems.refuse_query,
         static_folder=None,

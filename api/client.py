@@ -18,7 +18,11 @@ from api.downloads import Fetched, claim, inside, save
 from api.form import Attachment, Form
 from shared.jobs import FINAL_STATES, JobStatus
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif", ".pdf"})
+# Which files of a folder are sent; a file named by itself is sent whatever it is called.
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff"}
+    | {".gif", ".avif", ".pdf", ".mpo", ".heic", ".heif", ".jp2", ".ico"}
+)
 PIECE_BYTES = 1 << 18
 AWAY_SECONDS = 120.0
 
@@ -219,8 +223,10 @@ def _sort_out(inputs: Iterable[str | Path]) -> tuple[list[str], list[Path]]:
 def _attachments(paths: Iterable[Path]) -> Iterator[Attachment]:
     for path in paths:
         if path.is_dir():
-            inside = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file())
-            yield from (Attachment(file.relative_to(path).as_posix(), file) for file in inside)
+            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+            if not found:
+                raise ClientError(f"there is no picture or PDF in {path}", code="input_not_found")
+            yield from (Attachment(file.relative_to(path).as_posix(), file) for file in found)
         elif path.is_file():
             yield Attachment(path.name, path)
         else:

@@ -27,5 +27,12 @@ def register(app: OpenAPI) -> None:
         for name, part in {model.__name__: schema, **parts}.items():
             app.components_schemas[name] = Schema(**part)
     app.register_blueprint(RegisterPlugin.register(doc_url="/openapi.json"), url_prefix="/docs")
-    app.add_url_rule("/openapi.json", view_func=lambda: jsonify(app.api_doc), endpoint="openapi")
+    app.add_url_rule("/openapi.json", view_func=lambda: jsonify(_document(app)), endpoint="openapi")
     app.add_url_rule("/docs", view_func=lambda: redirect("/docs/swagger"), endpoint="docs")
+
+
+def _document(app: OpenAPI) -> dict[str, Any]:
+    document = app.api_doc
+    # Without keys there is nothing to authorize; the page would show a button for it.
+    document["components"].pop("securitySchemes", None)
+    return document

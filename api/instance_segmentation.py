@@ -111,7 +111,7 @@ class _Refused(MaskmillError):
 
 @api.get("/health", responses={200: Envelope})
 def health() -> Response:
-    """Say that the process runs, as the seed does"""
+    """Say that the process runs, as PaddleX's serving does"""
     answer = {"logId": str(uuid.uuid4()), "errorCode": 0, "errorMsg": "Healthy"}
     return Response(json.dumps(answer), content_type=JSON_TYPE)
 

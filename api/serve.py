@@ -10,6 +10,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 
 from api import create_app
 from shared.errors import InvalidRequest
+from shared.logs import set_up_logging
 from shared.settings import Settings
 
 PROCESSES = min(2, os.cpu_count() or 1)
@@ -27,6 +28,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load(self) -> Any:
         # After the fork, so that no connection is shared between processes.
+        set_up_logging(self._settings.log_level, "api")
         return create_app(self._settings)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 from redis import Redis
 from werkzeug.test import TestResponse
@@ -280,3 +283,33 @@ def test_without_storage_nothing_is_accepted(services: Services) -> None:
     assert answer.json["code"] == "storage_unavailable"
     assert answer.headers["Retry-After"]
     assert not services.ledger.jobs()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+)
+FIELDS = st.sampled_from(["type", "url", "path", "base64", "name", "data", "pdf", "pages", "dpi", "threshold", "model"])
+SOURCES = st.lists(st.dictionaries(FIELDS, JSON | FIELDS | st.just("https://example.org"), max_size=4), max_size=3)
+OPTIONS = st.dictionaries(FIELDS, JSON, max_size=3)
+REQUESTS = st.fixed_dictionaries({}, optional={"sources": SOURCES | JSON, "options": OPTIONS | JSON, "name": JSON})
+
+
+@given(document=REQUESTS | JSON)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_no_document_whatsoever_is_an_error_of_the_servers(web: FlaskClient, document: Any) -> None:
+    answer = web.post("/v1/jobs", data=json.dumps(document))
+    assert answer.status_code < 500
+
+
+def test_a_job_goes_into_a_bucket_as_into_a_folder(services: Services, s3_settings: Settings) -> None:
+    own = {"redis_url": services.settings.redis_url}
+    held = Services.open(s3_settings.model_copy(update=own))
+    web = create_app(held.settings, held).test_client()
+    job = stored_job(held, web.post("/v1/jobs", data={"files": [(io.BytesIO(b"one"), "deep/ä.jpg")]}))
+    assert isinstance(job.sources[0], UploadSource)
+    assert held.storage.get(job.sources[0].key) == b"one"
+    held.storage.put(keys.artifact(job.id, "deep/ä_res.json"), b"{}")
+    assert web.get(f"/v1/jobs/{job.id}/artifacts/deep/ä_res.json").data == b"{}"
+    assert web.get(f"/v1/jobs/{job.id}/artifacts/none.json").status_code == 404
+    held.close()
