@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -12,11 +13,12 @@ from threading import Thread
 
 import cv2
 import pytest
+from PIL import Image as Pillow
 
 from shared import keys
 from shared.jobs import Options, Shard
-from shared.sources import PathSource, UploadSource, UrlSource
-from tests.services import SwiftServer, run_redis
+from shared.sources import PathSource, PdfOptions, UploadSource, UrlSource
+from tests.services import FileServer, SwiftServer, run_redis
 from tests.services.workers import Workers, descendants, kill, run_workers, settings_for, wait_until
 from training.shapes.scenes import draw_scene
 
@@ -86,6 +88,46 @@ def test_a_bad_input_fails_alone_with_its_own_code(workers: Workers, place: Path
         "passwd": "path_refused",
     }
     assert sum(outcome.status == "succeeded" for outcome in workers.outcomes(job_id)) == 4
+
+
+def test_each_way_a_url_can_fail_has_its_own_code(
+    place: Path, tmp_path: Path, redis_url: str, file_server: FileServer
+) -> None:
+    more = {"MASKMILL_MAX_INPUT_BYTES": "100000", "MASKMILL_URL_TIMEOUT": "1.5"}
+    with run_workers(settings_for(tmp_path, redis_url, **more)) as workers:
+        picture = (place / "pictures/many/picture 1.jpg").read_bytes()
+        urls = {
+            file_server.add("good.jpg", picture): None,
+            file_server.url("missing.jpg"): "url_not_found",
+            file_server.redirect("moved.jpg", file_server.add("there.jpg", picture)): None,
+            file_server.redirect("away.jpg", "http://10.0.0.1/secret.jpg"): "url_refused",
+            file_server.flood("huge.jpg", 1 << 20, announced=True): "url_too_large",
+            file_server.flood("endless.jpg", 1 << 20, announced=False): "url_too_large",
+            file_server.drip("slow.jpg", b"x", 100, 0.2): "url_timeout",
+            file_server.add("forbidden.jpg", b"", status=403): "url_failed",
+            "http://127.0.0.1:9/nobody.jpg": "url_unreachable",
+            "http://169.254.169.254/latest/meta-data": "url_refused",
+        }
+        job_id = workers.submit([UrlSource(url=url) for url in urls])
+        workers.wait(job_id)
+        found = {outcome.input_path: outcome.error and outcome.error.code for outcome in workers.outcomes(job_id)}
+    assert found == urls
+
+
+def test_a_pdf_and_a_tiff_behind_urls_become_their_pages(workers: Workers, file_server: FileServer) -> None:
+    for format_name in ("PDF", "TIFF"):
+        pages = [Pillow.fromarray(draw_scene(number, 90, 60).image) for number in range(4)]
+        data = io.BytesIO()
+        pages[0].save(data, format_name, save_all=True, append_images=pages[1:], resolution=72.0)
+        file_server.add(f"book.{format_name.lower()}", data.getvalue())
+    pdf = PdfOptions(pages="2-3", dpi=144)
+    sources = [UrlSource(url=file_server.url("book.pdf"), pdf=pdf), UrlSource(url=file_server.url("book.tiff"))]
+    job_id = workers.submit(sources)
+    workers.wait(job_id)
+    found = [(outcome.page_index, outcome.width, outcome.height) for outcome in workers.outcomes(job_id)]
+    assert found == [(1, 180, 120), (2, 180, 120), *[(page, 90, 60) for page in range(4)]]
+    assert [item.name for item in workers.items(job_id)][:2] == ["book_1", "book_2"]
+    assert len(set(workers.artifacts(job_id))) == 12
 
 
 def test_names_that_collide_are_kept_apart(workers: Workers, place: Path) -> None:
