@@ -13,7 +13,8 @@ from shared.sources import PdfOptions
 from worker.draw import draw
 from worker.encode import encode_image, seed_instances
 from worker.patience import patiently
-from worker.pipeline import Done, Pipeline, Segmented
+from worker.pipeline import Pipeline
+from worker.task import Done, Segmented
 
 
 @dataclass

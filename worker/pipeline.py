@@ -12,71 +12,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from shared.jobs import Failure, Options
+from shared.jobs import Failure
 from shared.settings import Settings
-from shared.sources import PdfOptions
 from worker.budget import Budget
 from worker.decode import decode, pixels
 from worker.formats import HEAD_BYTES, sniff
-from worker.instances import Instances
+from worker.instances import Image
 from worker.models import Model, Outputs, Prepared
-
-STAGES = ("fetch", "decode", "infer", "finish", "deliver")
-
-
-@dataclass(frozen=True)
-class Segmented:
-    """An image (uint8 [H,W,3] RGB), what was found on it above `threshold`, and the format that it came in."""
-
-    image: NDArray[np.uint8]
-    instances: Instances
-    threshold: float
-    format: str
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a task ended: with what `deliver` returned, or with a failure."""
-
-    value: Any = None
-    failure: Failure | None = None
-    error: Exception | None = None
-
-
-class Task(Protocol):
-    """One item's way through the pipeline, as its owner wants it."""
-
-    @property
-    def options(self) -> Options:
-        """What is asked for."""
-
-    @property
-    def page_index(self) -> int | None:
-        """The page of a paged input, from 0."""
-
-    @property
-    def pdf(self) -> PdfOptions | None:
-        """How a PDF's page is rendered."""
-
-    def wanted(self) -> bool:
-        """Whether anybody still waits for this task."""
-
-    def fetch(self) -> bytes:
-        """The encoded input."""
-
-    def finish(self, segmented: Segmented) -> Any:
-        """What to deliver, made of what was found; pure computation."""
-
-    def deliver(self, finished: Any) -> Any:
-        """Hand the finished over; input and output, no computation."""
-
-    def done(self, done: Done) -> None:
-        """The task is over; called exactly once."""
+from worker.progress import Progress
+from worker.task import Done, Segmented, Task
 
 
 class _Dropped(Exception):
@@ -90,7 +36,7 @@ class _Work:
     task: Task
     data: bytes = b""
     format: str = ""
-    image: NDArray[np.uint8] | None = None
+    image: Image | None = None
     prepared: Prepared | None = None
     outputs: Outputs | None = None
     finished: Any = None
@@ -101,34 +47,6 @@ class _Work:
     def tensors(self) -> Prepared:
         assert self.prepared is not None
         return self.prepared
-
-
-class Progress:
-    """When something last moved, and seconds spent in each stage."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._moved = time.monotonic()
-        self.under_way = 0
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-
-    def moved(self) -> None:
-        """Something moved, or waits for a reason that is not its own."""
-        self._moved = time.monotonic()
-
-    def stalled(self, seconds: float) -> bool:
-        """Whether work is under way and nothing has moved for so long."""
-        return self.under_way > 0 and time.monotonic() - self._moved > seconds
-
-    def count(self, change: int) -> None:
-        with self._lock:
-            self.under_way += change
-        self.moved()
-
-    def spent(self, stage: str, seconds: float) -> None:
-        with self._lock:
-            self.seconds[stage] += seconds
-        self.moved()
 
 
 class _Stage:

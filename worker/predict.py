@@ -23,8 +23,9 @@ from worker.expand import Expander
 from worker.fetch import Fetcher
 from worker.models import Model, load
 from worker.patience import patiently
-from worker.pipeline import Done, Pipeline, Segmented
+from worker.pipeline import Pipeline
 from worker.render import Artifact, Rendered, render
+from worker.task import Done, Segmented
 
 # How many items may be under way or wait for an earlier one.
 WINDOW = 64

@@ -9,7 +9,7 @@ from shared.results import image_name, json_name, to_json
 from worker.draw import draw
 from worker.encode import Subject, describe, encode_image, encode_result, image_suffix, shortest
 from worker.models import Model
-from worker.pipeline import Segmented
+from worker.task import Segmented
 
 CONTENT_TYPES = {
     "json": "application/json",

@@ -14,9 +14,9 @@ from shared.storage import Storage
 from worker.fetch import Fetcher
 from worker.models import Model
 from worker.patience import patiently
-from worker.pipeline import Done, Segmented
 from worker.render import Rendered, render
 from worker.settle import outcome_of
+from worker.task import Done, Segmented
 
 STOPPED: frozenset[JobState | None] = frozenset({None, "cancelled", "failed", "paused"})
 

@@ -19,7 +19,8 @@ from shared.settings import Settings
 from tests.onnx_models import SIZE, head_of, write_package
 from worker.device import Device
 from worker.models import load
-from worker.pipeline import Done, Pipeline, Segmented
+from worker.pipeline import Pipeline
+from worker.task import Done, Segmented
 
 WHITE, GREY = 255, 128
 
