@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,18 @@ class Instances:
 
     def __len__(self) -> int:
         return len(self.masks)
+
+    @classmethod
+    def filled(
+        cls,
+        boxes: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        class_ids: NDArray[np.int64],
+        masks: Sequence[Mask | None],
+    ) -> Instances:
+        """Those of n candidates whose mask is not empty (None)."""
+        there = [index for index, mask in enumerate(masks) if mask is not None]
+        return cls(boxes[there], scores[there], class_ids[there], tuple(mask for mask in masks if mask is not None))
 
     @classmethod
     def none(cls) -> Instances:

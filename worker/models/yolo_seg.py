@@ -86,7 +86,7 @@ class YoloSeg:
         scores = np.minimum(classes[class_ids[kept], chosen], np.float32(1))
         found = fit.boxes(boxes[kept])
         masks = _masks(head[-coefficients:, chosen].T, prototypes, found, fit)
-        return _instances(found, scores, class_ids[kept], masks)
+        return Instances.filled(found, scores, class_ids[kept], masks)
 
     def _settle_size(self, manifest: Manifest) -> tuple[int, int]:
         height, width = self._input.shape[2:]
@@ -157,10 +157,3 @@ def _masks(coefficients: Floats, prototypes: Floats, boxes: Floats, fit: Fit) ->
         samples = np.einsum("c,crk->rk", weights, prototypes[:, rows, columns])
         masks.append(lattice.mask(samples, window))
     return masks
-
-
-def _instances(boxes: Floats, scores: Floats, class_ids: NDArray[np.int64], masks: list[Mask | None]) -> Instances:
-    """Those whose mask is not empty."""
-    filled = [index for index, mask in enumerate(masks) if mask is not None]
-    kept = tuple(mask for mask in masks if mask is not None)
-    return Instances(boxes[filled], scores[filled], class_ids[filled], kept)
