@@ -1,14 +1,20 @@
-"""yolo_seg: Ultralytics' YOLOv8 and YOLO11 segmentation layout, its raw head and prototypes.
+"""yolo_seg: Ultralytics' YOLOv8, YOLO11 and YOLO26 segmentation layouts.
 
-One input float32 [n, 3, height, width]; output of rank 3 [n, 4 + classes + coefficients, anchors]: box as centre x,
-centre y, width, height in input pixels, one score a class, mask coefficients; output of rank 4 [n, coefficients,
-rows, columns]: prototypes. A mask is coefficients @ prototypes above 0, inside its box.
+One input float32 [n, 3, height, width]; an output of rank 4 [n, coefficients, rows, columns], the prototypes; and an
+output of rank 3, the head, in one of two layouts:
+
+raw    [n, 4 + classes + coefficients, anchors]: box as centre x, centre y, width, height in input pixels, one score a
+       class, mask coefficients; suppression is left to whoever reads it.
+final  [n, rows, 6 + coefficients]: box as x1 y1 x2 y2 in input pixels, score, class, mask coefficients; exported with
+       nms=True, or with the NMS-free head (end2end). Rows that hold nothing have score 0.
+
+A mask is coefficients @ prototypes above 0, inside its box.
 """
 
 from __future__ import annotations
 
 import ast
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +41,8 @@ class YoloSeg:
         self._labels = len(manifest.labels)
         self._normalisation = manifest.normalisation
         self._input = _only_input(signature)
-        self._head, self._prototypes = _outputs(signature, self._labels)
+        self._head, self._prototypes = _outputs(signature)
+        self._final = _is_final(signature, self._head, self._prototypes, self._labels)
         height, width = self._input.shape[2:]
         self._fixed = isinstance(height, int) and isinstance(width, int)
         self._size = self._settle_size(manifest)
@@ -70,23 +77,19 @@ class YoloSeg:
         return Prepared({self._input.name: tensor(canvas, self._normalisation)}, fit)
 
     def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:
-        """Best class of each anchor, suppression within a class, at most 300, masks decoded inside their boxes."""
+        """Best class of each box, at most 300, masks decoded inside their boxes; suppression where the model has none.
+
+        A final head was thresholded and suppressed by its export: a lower `threshold` brings nothing back.
+        """
         head, prototypes = outputs[self._head.name][0], outputs[self._prototypes.name][0]
-        coefficients = len(prototypes)
-        if len(head) != 4 + self._labels + coefficients:
-            expected = f"4 + {self._labels} labels + {coefficients} coefficients"
-            raise ModelInvalid(f"{self._head.name}: expected {expected} rows, got {len(head)}")
-        classes = head[4 : 4 + self._labels]
-        anchors = _candidates(classes.max(axis=0), threshold)
-        anchors = anchors[np.isfinite(head[:, anchors]).all(axis=0)]
-        class_ids = classes[:, anchors].argmax(axis=0).astype(np.int64)
-        boxes = _corners(head[:4, anchors])
-        kept = suppress(boxes, class_ids, nms_iou, MOST_INSTANCES)
-        chosen = anchors[kept]
-        scores = np.minimum(classes[class_ids[kept], chosen], np.float32(1))
-        found = fit.boxes(boxes[kept])
-        masks = _masks(head[-coefficients:, chosen].T, prototypes, found, fit)
-        return Instances.filled(found, scores, class_ids[kept], masks)
+        sizes = _Sizes(self._labels, len(prototypes))
+        if self._final:
+            found = _from_rows(self._head, head, sizes, threshold)
+        else:
+            found = _from_anchors(self._head, head, sizes, threshold, nms_iou)
+        boxes = fit.boxes(found.boxes)
+        masks = _masks(found.coefficients, prototypes, boxes, fit)
+        return Instances.filled(boxes, np.minimum(found.scores, np.float32(1)), found.class_ids, masks)
 
     def _settle_size(self, manifest: Manifest) -> tuple[int, int]:
         height, width = self._input.shape[2:]
@@ -106,22 +109,39 @@ def _only_input(signature: Signature) -> Port:
     return inputs[0]
 
 
-def _outputs(signature: Signature, labels: int) -> tuple[Port, Port]:
+def _outputs(signature: Signature) -> tuple[Port, Port]:
     by_rank = {len(port.shape): port for port in signature.outputs}
     if len(signature.outputs) != 2 or set(by_rank) != {3, 4}:
-        expected = "two outputs: [n, 4 + classes + coefficients, anchors] and [n, coefficients, rows, columns]"
-        raise signature.mismatch(expected, signature.outputs)
-    head, prototypes = by_rank[3], by_rank[4]
-    coefficients, rows = prototypes.shape[1], head.shape[1]
-    if not isinstance(coefficients, int):
-        raise signature.mismatch("a known number of prototypes", (prototypes,))
-    if head.shape[2] == 6 + coefficients and rows != 4 + labels + coefficients:
-        raise ModelInvalid(
-            f"{head}: this export has suppression inside (nms=True, or an end-to-end head); export it with nms=False"
+        expected = (
+            "two outputs: [n, coefficients, rows, columns] and a head, [n, 4 + classes + coefficients, anchors] "
+            "or [n, rows, 6 + coefficients]"
         )
-    if isinstance(rows, int) and rows != 4 + labels + coefficients:
-        raise signature.mismatch(f"{4 + labels + coefficients} rows (4 + {labels} labels + {coefficients})", (head,))
-    return head, prototypes
+        raise signature.mismatch(expected, signature.outputs)
+    if not isinstance(by_rank[4].shape[1], int):
+        raise signature.mismatch("a known number of prototypes", (by_rank[4],))
+    return by_rank[3], by_rank[4]
+
+
+def _is_final(signature: Signature, head: Port, prototypes: Port, labels: int) -> bool:
+    """Whether the head is of the final layout; the metadata decides only where the shape could be both.
+
+    `end2end` alone would not do: it is False for exports with nms=True.
+    """
+    _, rows, columns = head.shape
+    coefficients = int(prototypes.shape[1])
+    raw, final = rows == 4 + labels + coefficients, columns == 6 + coefficients
+    if raw and final:
+        return _says_final(signature)
+    if not (raw or final or isinstance(rows, str)):
+        expected = f"{4 + labels + coefficients} rows (4 + {labels} labels + {coefficients})"
+        raise signature.mismatch(f"{expected} or {6 + coefficients} columns (6 + {coefficients})", (head,))
+    return final
+
+
+def _says_final(signature: Signature) -> bool:
+    metadata = signature.metadata
+    arguments = _literal(metadata, "args") if "args" in metadata else {}
+    return metadata.get("end2end") == "True" or (isinstance(arguments, dict) and arguments.get("nms") is True)
 
 
 def _literal(metadata: Any, key: str) -> Any:
@@ -131,11 +151,52 @@ def _literal(metadata: Any, key: str) -> Any:
         raise ModelInvalid(f"metadata {key}: expected a Python literal, got {metadata[key][:80]!r}") from None
 
 
+class _Sizes(NamedTuple):
+    labels: int
+    coefficients: int
+
+
+class _Found(NamedTuple):
+    """Boxes float32 [n,4] xyxy in input pixels, best first, scores float32 [n], class ids, coefficients [n,c]."""
+
+    boxes: Floats
+    scores: Floats
+    class_ids: NDArray[np.int64]
+    coefficients: Floats
+
+
+def _from_anchors(port: Port, head: Floats, sizes: _Sizes, threshold: float, nms_iou: float) -> _Found:
+    """What a raw head [rows, anchors] says, suppressed within each class."""
+    if len(head) != 4 + sum(sizes):
+        expected = f"4 + {sizes.labels} labels + {sizes.coefficients} coefficients"
+        raise ModelInvalid(f"{port.name}: expected {expected} rows, got {len(head)}")
+    classes = head[4 : 4 + sizes.labels]
+    anchors = _candidates(classes.max(axis=0), threshold)
+    anchors = anchors[np.isfinite(head[:, anchors]).all(axis=0)]
+    class_ids = classes[:, anchors].argmax(axis=0).astype(np.int64)
+    boxes = _corners(head[:4, anchors])
+    kept = suppress(boxes, class_ids, nms_iou, MOST_INSTANCES)
+    chosen = anchors[kept]
+    return _Found(boxes[kept], classes[class_ids[kept], chosen], class_ids[kept], head[-sizes.coefficients :, chosen].T)
+
+
+def _from_rows(port: Port, head: Floats, sizes: _Sizes, threshold: float) -> _Found:
+    """What a final head [rows, columns] says."""
+    if head.shape[1] != 6 + sizes.coefficients:
+        raise ModelInvalid(f"{port.name}: expected {6 + sizes.coefficients} columns, got {head.shape[1]}")
+    rows = _candidates(head[:, 4], threshold)
+    found = head[rows[np.isfinite(head[rows]).all(axis=1)]][:MOST_INSTANCES]
+    class_ids = found[:, 5].astype(np.int64)
+    if ((class_ids < 0) | (class_ids >= sizes.labels)).any():
+        raise ModelInvalid(f"{port.name}: expected classes below {sizes.labels} (labels), got {class_ids.tolist()}")
+    return _Found(found[:, :4], found[:, 4], class_ids, found[:, 6:])
+
+
 def _candidates(scores: Floats, threshold: float) -> NDArray[np.intp]:
-    """Anchors whose score exceeds the threshold, best first, at most MOST_CANDIDATES."""
-    anchors = np.flatnonzero(scores > threshold)
-    order = np.argsort(-scores[anchors], kind="stable")
-    return anchors[order[:MOST_CANDIDATES]]
+    """Indexes of the scores that exceed the threshold, best first, at most MOST_CANDIDATES."""
+    above = np.flatnonzero(scores > threshold)
+    order = np.argsort(-scores[above], kind="stable")
+    return above[order[:MOST_CANDIDATES]]
 
 
 def _corners(boxes: Floats) -> Floats:
