@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,6 +77,12 @@ def describe(
     subject: Subject, instances: Instances, model: ModelFacts, threshold: float, mask_format: MaskFormat = "rle"
 ) -> Result:
     """The result's document. Raises ResultTooLarge where the dense form would not be bounded."""
+    masks = _MASKS[mask_format](instances, subject.height, subject.width)
+    return document(subject, instances, model, threshold, masks)
+
+
+def document(subject: Subject, instances: Instances, model: ModelFacts, threshold: float, masks: list[Any]) -> Result:
+    """The result's document with masks in a form of the caller's."""
     boxes = [
         Box(cls_id=class_id, label=model.labels[class_id], score=score, coordinate=coordinate)
         for class_id, score, coordinate in zip(
@@ -87,7 +93,7 @@ def describe(
         input_path=subject.input_path,
         page_index=subject.page_index,
         boxes=boxes,
-        masks=_MASKS[mask_format](instances, subject.height, subject.width),
+        masks=masks,
         width=subject.width,
         height=subject.height,
         model={"name": model.name, "digest": model.digest},
@@ -97,7 +103,6 @@ def describe(
 
 def seed_instances(instances: Instances, labels: tuple[str, ...], height: int, width: int) -> list[SeedInstance]:
     """The instances as the drop-in endpoint answers them: each mask is the RLE of its crop."""
-    crops = _crops(instances, height, width)
     return [
         SeedInstance(
             bbox=box,
@@ -107,7 +112,11 @@ def seed_instances(instances: Instances, labels: tuple[str, ...], height: int, w
             mask={"rleResult": _rle_of(crop), "size": list(crop.shape)},
         )
         for box, class_id, score, crop in zip(
-            shortest(instances.boxes), instances.class_ids.tolist(), shortest(instances.scores), crops, strict=True
+            shortest(instances.boxes),
+            instances.class_ids.tolist(),
+            shortest(instances.scores),
+            crops(instances, height, width),
+            strict=True,
         )
     ]
 
@@ -117,7 +126,8 @@ def shortest(values: NDArray[np.float32]) -> Any:
     return values.astype("U").astype(np.float64).tolist()
 
 
-def _crops(instances: Instances, height: int, width: int) -> Any:
+def crops(instances: Instances, height: int, width: int) -> Iterator[NDArray[np.uint8]]:
+    """Each mask inside its box with the edges rounded half to even: uint8 [h,w] of 0 and 1."""
     return (
         mask.crop(Window.rounded(box, height, width))
         for mask, box in zip(instances.masks, instances.boxes.tolist(), strict=True)
@@ -137,14 +147,14 @@ def _polygons(instances: Instances, height: int, width: int) -> list[Any]:
 
 
 def _dense(instances: Instances, height: int, width: int) -> list[Any]:
-    windows = [Window.rounded(box, height, width) for box in instances.boxes.tolist()]
+    windows = (Window.rounded(box, height, width) for box in instances.boxes.tolist())
     pixels = sum(window.width * window.height for window in windows)
     if pixels > MOST_DENSE_PIXELS:
         raise ResultTooLarge(
             f"the dense masks of this picture have {pixels:,} pixels, more than {MOST_DENSE_PIXELS:,}; "
             f'ask for mask_format "rle" or "polygon"'
         )
-    return [mask.crop(window).tolist() for mask, window in zip(instances.masks, windows, strict=True)]
+    return [crop.tolist() for crop in crops(instances, height, width)]
 
 
 _MASKS: dict[MaskFormat, Callable[[Instances, int, int], list[Any]]] = {

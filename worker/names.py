@@ -21,19 +21,27 @@ def stem(path: str) -> str:
     return name.encode()[:MOST_BYTES].decode("utf-8", "ignore")
 
 
-def distinct(stems: Iterable[str]) -> list[str]:
-    """The stems in order; one that was there before gets "-2", "-3", ... behind it."""
-    taken: set[str] = set()
-    turns: dict[str, int] = {}
-    names = []
-    for wanted in stems:
+class Names:
+    """Gives every name once; one that was there before gets "-2", "-3", ... behind it."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._turns: dict[str, int] = {}
+
+    def claim(self, wanted: str) -> str:
+        """`wanted`, or the next name like it that is free."""
         name = wanted
-        while name in taken:
-            turns[wanted] = turns.get(wanted, 1) + 1
-            name = f"{wanted}-{turns[wanted]}"
-        taken.add(name)
-        names.append(name)
-    return names
+        while name in self._taken:
+            self._turns[wanted] = self._turns.get(wanted, 1) + 1
+            name = f"{wanted}-{self._turns[wanted]}"
+        self._taken.add(name)
+        return name
+
+
+def distinct(stems: Iterable[str]) -> list[str]:
+    """The stems in order, each made a name of its own as `Names` does."""
+    names = Names()
+    return [names.claim(wanted) for wanted in stems]
 
 
 def paged(name: str, pages: Collection[int], siblings: Collection[str]) -> str:

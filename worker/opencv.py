@@ -1,12 +1,19 @@
-"""Encoded pictures to pixels by OpenCV, and pixels turned upright."""
+"""Encoded pictures to pixels by OpenCV, pixels turned upright, and frames that are pixels already."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from shared.errors import EmptyInput, TooManyPixels, UnsupportedFormat
 from shared.settings import Settings
 from worker.instances import Image
+
+Frame = NDArray[np.uint8]
+"""A picture as OpenCV holds it: uint8 [H,W,3] BGR, [H,W,4] BGRA or [H,W] grey."""
+
+_TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 
 
 def opencv_environment(settings: Settings) -> dict[str, str]:
@@ -23,6 +30,27 @@ def imdecode(data: bytes) -> Image | None:
     # imdecode returns None for what it cannot read, which its type stubs do not say.
     picture: Image | None = decoded  # type: ignore[assignment]
     return picture
+
+
+def frame_size(frame: Frame, settings: Settings) -> int:
+    """How many pixels the frame has; raises an InputError for an array that is none."""
+    channels = 1 if frame.ndim == 2 else frame.shape[-1]
+    if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or channels not in _TO_RGB:
+        found = f"{frame.dtype}{list(frame.shape)}"
+        raise UnsupportedFormat(f"an array must be uint8 [height, width, 3] in BGR, or 4 or no channels; got {found}")
+    count = frame.size // channels
+    if not count:
+        raise EmptyInput(f"the array {list(frame.shape)} has no pixels at all")
+    if count > settings.max_pixels:
+        most = f"{settings.max_pixels} are the most allowed (MASKMILL_MAX_PIXELS)"
+        raise TooManyPixels(f"the array has {count} pixels, and {most}")
+    return count
+
+
+def image_of(frame: Frame) -> Image:
+    """The frame as an Image of its own memory; alpha is left out."""
+    channels = 1 if frame.ndim == 2 else frame.shape[-1]
+    return np.asarray(cv2.cvtColor(frame, _TO_RGB[channels]), np.uint8)
 
 
 def upright(picture: Image, orientation: int) -> Image:

@@ -21,6 +21,7 @@ from worker.decode import decode, pixels
 from worker.formats import HEAD_BYTES, sniff
 from worker.instances import Image
 from worker.models import Model, Outputs, Prepared
+from worker.opencv import Frame, frame_size, image_of
 from worker.progress import Progress
 from worker.task import Done, Segmented, Task
 
@@ -34,7 +35,7 @@ class _Work:
     """A task between two stages, with what it holds."""
 
     task: Task
-    data: bytes = b""
+    data: bytes | Frame = b""
     format: str = ""
     image: Image | None = None
     prepared: Prepared | None = None
@@ -157,19 +158,27 @@ class Pipeline:
         reserved = self._settings.max_input_bytes
         work.held_bytes = self._bytes.acquire(reserved)
         work.data = work.task.fetch()
-        work.held_bytes = len(work.data)
+        work.held_bytes = len(work.data) if isinstance(work.data, bytes) else 0
         self._bytes.release(reserved - work.held_bytes)
 
     def _decode_one(self, work: _Work) -> None:
-        task = work.task
-        width, height = pixels(work.data, task.page_index, task.pdf, self._settings)
-        work.held_pixels = self._pixels.acquire(width * height)
-        work.image = decode(work.data, task.page_index, task.pdf, self._settings)
-        work.format = sniff(work.data[:HEAD_BYTES]) or ""
+        if isinstance(work.data, bytes):
+            self._decode_bytes(work, work.data)
+        else:
+            work.held_pixels = self._pixels.acquire(frame_size(work.data, self._settings))
+            work.image = image_of(work.data)
         work.data = b""
         self._bytes.release(work.held_bytes)
         work.held_bytes = 0
+        assert work.image is not None
         work.prepared = self.model.prepare(work.image)
+
+    def _decode_bytes(self, work: _Work, data: bytes) -> None:
+        task = work.task
+        width, height = pixels(data, task.page_index, task.pdf, self._settings)
+        work.held_pixels = self._pixels.acquire(width * height)
+        work.image = decode(data, task.page_index, task.pdf, self._settings)
+        work.format = sniff(data[:HEAD_BYTES]) or ""
 
     def _infer_one(self, work: _Work) -> None:
         self._infer_batch([work])

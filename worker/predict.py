@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeGuard
+
+import numpy as np
 
 from shared.egress import Egress
-from shared.errors import ModelError
+from shared.errors import InvalidRequest, ModelError
 from shared.jobs import Failure, Item, Job, Options, new_job_id
 from shared.settings import Settings
 from shared.sources import PathSource, PdfOptions, Source, UrlSource
@@ -21,14 +25,35 @@ from shared.storage import open_storage
 from worker.device import Device, limit_threads
 from worker.expand import Expander
 from worker.fetch import Fetcher
-from worker.models import Model, load
+from worker.models import load
+from worker.opencv import Frame
 from worker.patience import patiently
 from worker.pipeline import Pipeline
-from worker.render import Artifact, Rendered, render
+from worker.render import Artifact, render
 from worker.task import Done, Segmented
 
-# How many items may be under way or wait for an earlier one.
+# How many items of a device may be under way or wait for an earlier one.
 WINDOW = 64
+
+Input = str | Frame
+"""A file, a folder, an http(s) URL or a frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """A frame as an item: it has a name, and lies nowhere."""
+
+    number: int
+    name: str
+    frame: Frame
+    input_path: None = None
+    page_index: None = None
+    pdf: None = None
+    failure: None = None
+
+
+Finish = Callable[[Segmented, Item | InMemory], Any]
+"""What to make of what was found on an item's picture; pure computation, in any thread."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +78,15 @@ class Prediction:
 
 @dataclass
 class _Slot:
-    """An item as the pipeline sees it; `over` is set once its prediction is there."""
+    """An item as the pipeline sees it; `over` is set once it has ended."""
 
-    item: Item
+    item: Item | InMemory
     options: Options
-    model: Model
+    make: Finish
     fetcher: Fetcher
     over: threading.Event
     closed: threading.Event
-    prediction: Prediction | None = None
+    ended: Done | None = None
 
     @property
     def page_index(self) -> int | None:
@@ -74,31 +99,26 @@ class _Slot:
     def wanted(self) -> bool:
         return not self.closed.is_set()
 
-    def fetch(self) -> bytes:
+    def fetch(self) -> bytes | Frame:
+        if isinstance(self.item, InMemory):
+            return self.item.frame
         return patiently(self.fetcher.fetch, self.item.location)
 
-    def finish(self, segmented: Segmented) -> Rendered:
-        return render(segmented, self.item, self.options, self.model)
+    def finish(self, segmented: Segmented) -> Any:
+        return self.make(segmented, self.item)
 
-    def deliver(self, rendered: Rendered) -> Rendered:
-        return rendered
+    def deliver(self, made: Any) -> Any:
+        return made
 
     def done(self, done: Done) -> None:
-        if done.failure:
-            self.fail(done.failure)
-        elif done.error is None:
-            self.prediction = Prediction(self.item, done.value.artifacts, done.value.instances)
-            self.over.set()
-
-    def fail(self, failure: Failure) -> None:
-        self.prediction = Prediction(self.item, {}, failure=failure)
+        self.ended = done
         self.over.set()
 
 
 class Predictor:
-    """A loaded model and its pipeline; a context manager, `predict` for one thread at a time."""
+    """A loaded model and its pipeline on each device; a context manager, its results for one thread at a time."""
 
-    def __init__(self, settings: Settings, model: str, device: Device) -> None:
+    def __init__(self, settings: Settings, model: str, *devices: Device) -> None:
         limit_threads()
         self._scratch = tempfile.TemporaryDirectory(prefix="maskmill-")
         everything = {"local_roots": (Path("/"),), "storage_url": f"file://{self._scratch.name}"}
@@ -108,8 +128,9 @@ class Predictor:
         self._expander = Expander(self._settings, storage, self._fetcher)
         self._broken: Exception | None = None
         self._closed = threading.Event()
-        self.model = load(model, device, self._settings)
-        self.pipeline = Pipeline(self.model, self._settings, self._break)
+        models = [load(model, device, self._settings) for device in devices]
+        self.model = models[0]
+        self._pipelines = [Pipeline(loaded, self._settings, self._break) for loaded in models]
 
     def __enter__(self) -> Self:
         return self
@@ -120,9 +141,10 @@ class Predictor:
         self.close()
 
     def close(self) -> None:
-        """End the pipeline's threads, dropping what they have not begun, and remove what was kept of URLs."""
+        """End the pipelines' threads, dropping what they have not begun, and remove what was kept of URLs."""
         self._closed.set()
-        self.pipeline.close()
+        for pipeline in self._pipelines:
+            pipeline.close()
         self._scratch.cleanup()
 
     def _break(self, error: Exception) -> None:
@@ -133,32 +155,68 @@ class Predictor:
 
         Raises ModelError where the device is lost.
         """
-        options = options or Options()
-        sources = tuple(map(_source, inputs))
-        job = Job(id=new_job_id(), created_at=time.time(), sources=sources, options=options, shard_size=1)
-        for slot in self._feed(job):
-            slot.over.wait()
-            if self._broken:
-                raise ModelError(f"the device is lost: {self._broken}")
-            assert slot.prediction is not None
-            yield slot.prediction
+        asked = options or Options()
+        for item, done in self.run(inputs, asked, lambda found, item: render(found, item, asked, self.model)):
+            assert isinstance(item, Item)
+            if done.failure:
+                yield Prediction(item, {}, failure=done.failure)
+            else:
+                yield Prediction(item, done.value.artifacts, done.value.instances)
 
-    def _feed(self, job: Job) -> Iterator[_Slot]:
-        """The slots in order, up to WINDOW of them let into the pipeline ahead of the one that is asked for."""
+    def run(self, inputs: Sequence[Input], options: Options, make: Finish) -> Iterator[tuple[Item | InMemory, Done]]:
+        """Each item of the inputs in order, and how it ended: with what `make` made, or with its failure.
+
+        Raises ModelError where the device is lost.
+        """
+        for slot in self._feed(inputs, options, make):
+            slot.over.wait()
+            self._check()
+            assert slot.ended is not None
+            yield slot.item, slot.ended
+
+    def _check(self) -> None:
+        if self._broken:
+            raise ModelError(f"the device is lost: {self._broken}")
+        if self._closed.is_set():
+            raise InvalidRequest("closed already; nothing more can be predicted")
+
+    def _feed(self, inputs: Sequence[Input], options: Options, make: Finish) -> Iterator[_Slot]:
+        """The slots in order, a window of them let into the pipelines ahead of the one that is asked for."""
         waiting: deque[_Slot] = deque()
-        for item, _ in self._expander.items(job, 0, None):
-            while waiting and (len(waiting) == WINDOW or waiting[0].over.is_set()):
+        window = WINDOW * len(self._pipelines)
+        for item in self._items(inputs, options):
+            while waiting and (len(waiting) == window or waiting[0].over.is_set()):
                 yield waiting.popleft()
-            slot = _Slot(item, job.options, self.model, self._fetcher, threading.Event(), self._closed)
+            slot = _Slot(item, options, make, self._fetcher, threading.Event(), self._closed)
             waiting.append(slot)
             if item.failure:
-                slot.fail(item.failure)
+                slot.done(Done(failure=item.failure))
             else:
-                self.pipeline.put(slot)
+                self._check()
+                min(self._pipelines, key=lambda pipeline: pipeline.progress.under_way).put(slot)
         yield from waiting
+
+    def _items(self, inputs: Sequence[Input], options: Options) -> Iterator[Item | InMemory]:
+        numbers = itertools.count()
+        for _, run in itertools.groupby(inputs, _is_frame):
+            given = list(run)
+            yield from (InMemory(next(numbers), frame_name(), frame) for frame in given if _is_frame(frame))
+            sources = tuple(_source(name) for name in given if isinstance(name, str))
+            job = Job(id=new_job_id(), created_at=time.time(), sources=sources, options=options, shard_size=1)
+            for item, _ in self._expander.items(job, 0, None):
+                yield item.model_copy(update={"number": next(numbers)})
+
+
+def frame_name() -> str:
+    """A name for a frame, which has none: the second of now and four digits, as PaddleX names them."""
+    return f"{int(time.time())}_{1000 + secrets.randbelow(9000)}"
+
+
+def _is_frame(given: Input) -> TypeGuard[Frame]:
+    return isinstance(given, np.ndarray)
 
 
 def _source(name: str) -> Source:
     if name.startswith(("http://", "https://")):
         return UrlSource(url=name)
-    return PathSource(path=str(Path(name).absolute()))
+    return PathSource(path=name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from shared.jobs import Item, Options
+from shared.jobs import Options
 from shared.results import image_name, json_name, to_json
 from worker.draw import draw
 from worker.encode import Subject, describe, encode_image, encode_result, image_suffix, shortest
@@ -19,6 +20,19 @@ CONTENT_TYPES = {
     "webp": "image/webp",
     "tiff": "image/tiff",
 }
+
+
+class Named(Protocol):
+    """What is asked of an item: its number and name, and where it is from."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def input_path(self) -> str | None: ...
+    @property
+    def page_index(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +55,7 @@ class Rendered:
     instances: int
 
 
-def render(segmented: Segmented, item: Item, options: Options, model: Model) -> Rendered:
+def render(segmented: Segmented, item: Named, options: Options, model: Model) -> Rendered:
     """The artifacts of `item`; the picture is drawn on in place. Raises ResultTooLarge for too large a dense form."""
     height, width = segmented.image.shape[:2]
     artifacts = {}
@@ -57,7 +71,7 @@ def render(segmented: Segmented, item: Item, options: Options, model: Model) -> 
     return Rendered(artifacts, annotation, width, height, len(segmented.instances))
 
 
-def _annotation(segmented: Segmented, item: Item) -> bytes:
+def _annotation(segmented: Segmented, item: Named) -> bytes:
     """The item's line of the annotations file: its instances in COCO's terms, for exports."""
     height, width = segmented.image.shape[:2]
     instances = segmented.instances

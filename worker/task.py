@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from shared.jobs import Failure, Options
 from shared.sources import PdfOptions
 from worker.instances import Image, Instances
+from worker.opencv import Frame
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Task(Protocol):
     def wanted(self) -> bool:
         """Whether anybody still waits for this task."""
 
-    def fetch(self) -> bytes:
-        """The encoded input."""
+    def fetch(self) -> bytes | Frame:
+        """The encoded input, or its pixels where they are at hand."""
 
     def finish(self, segmented: Segmented) -> Any:
         """What to deliver, made of what was found; pure computation."""
