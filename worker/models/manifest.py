@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ModelInvalid
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Frozen(BaseModel):
@@ -42,8 +44,13 @@ class Manifest(Frozen):
 
 def read(path: Path) -> Manifest:
     """The manifest in a model.yaml; raises ModelInvalid naming the key that is wrong."""
+    return read_as(Manifest, path)
+
+
+def read_as(kind: type[Checked], path: Path) -> Checked:
+    """A YAML file as a value of that kind; raises ModelInvalid naming the key that is wrong."""
     try:
-        return Manifest.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ModelInvalid(f"{path}: not YAML: {error}") from None
     except ValidationError as error:

@@ -1,0 +1,32 @@
+"""`inference.yml`: what PaddleX keeps of a model beside its tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.errors import ModelInvalid
+from worker.models.manifest import read_as
+from worker.models.paddle_steps import Step
+
+CONFIG = "inference.yml"
+
+
+class Config(BaseModel):
+    """What is read of an `inference.yml`; its other keys do not matter here."""
+
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
+
+    arch: str = ""
+    draw_threshold: float = Field(default=0.5, gt=0, lt=1)
+    steps: tuple[Step, ...] = Field(alias="Preprocess")
+    label_list: tuple[str, ...] = Field(min_length=1)
+
+    @classmethod
+    def beside(cls, weights: Path) -> Config:
+        """That of the directory in which the ONNX file lies; raises ModelInvalid naming the key that is wrong."""
+        path = weights.parent / CONFIG
+        if not path.is_file():
+            raise ModelInvalid(f"{path}: needed beside the ONNX file, for its Preprocess steps")
+        return read_as(cls, path)

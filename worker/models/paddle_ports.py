@@ -1,0 +1,108 @@
+"""The tensors of PaddleX's graphs: which is which, whatever their generated names, and what the graph found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import ModelInvalid
+from worker.models.family import Outputs, Port, Signature
+
+_EXPECTED_INPUTS = "three inputs float32: image [n, 3, height, width], im_shape [n, 2] and scale_factor [n, 2]"
+_EXPECTED_OUTPUTS = (
+    "outputs boxes float32[n, 6] and masks [n, height, width], "
+    "or labels int64[n], scores float32[n] and masks [n, height, width]"
+)
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Which input is which."""
+
+    image: Port
+    im_shape: Port
+    scale_factor: Port
+
+    @classmethod
+    def of(cls, signature: Signature) -> Inputs:
+        """The pairs are told apart by name, or, where the names are generated, by PaddleX's order of them."""
+        ports = signature.inputs
+        images = [port for port in ports if len(port.shape) == 4 and _may_be(port.shape[1], 3)]
+        pairs = [port for port in ports if len(port.shape) == 2 and _may_be(port.shape[1], 2)]
+        if (len(ports), len(images), len(pairs)) != (3, 1, 2) or any(port.dtype != "float32" for port in ports):
+            raise signature.mismatch(_EXPECTED_INPUTS, ports)
+        if "im_shape" in pairs[1].name or "scale_factor" in pairs[0].name:
+            pairs.reverse()
+        return cls(images[0], *pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What the graph found, row by row: scores float32 [n], class_ids int64 [n], masks [n,h,w] of any type, set where
+    above 0; boxes float32 [n,4], x1 y1 x2 y2 in the masks' pixels, where there are any."""
+
+    scores: Floats
+    class_ids: NDArray[np.int64]
+    boxes: Floats | None
+    masks: NDArray[Any]
+
+    def above(self, threshold: float) -> NDArray[np.intp]:
+        """Rows whose score exceeds `threshold`, best first; never one that only fills up (score 0, or class -1)."""
+        real = (self.scores > max(threshold, 0)) & (self.class_ids >= 0)
+        if self.boxes is not None:
+            real &= np.isfinite(self.boxes).all(axis=1)
+        rows = np.flatnonzero(real)
+        return rows[np.argsort(-self.scores[rows], kind="stable")]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Which output is which: either `boxes`, or `scores` and `labels`."""
+
+    masks: Port
+    boxes: Port | None = None
+    scores: Port | None = None
+    labels: Port | None = None
+
+    @classmethod
+    def of(cls, signature: Signature) -> Answers:
+        """Raises ModelInvalid where ranks and types leave it open."""
+        ports = signature.outputs
+        masks = [port for port in ports if len(port.shape) == 3]
+        boxes = [port for port in ports if _is(port, "float32", 2) and _may_be(port.shape[1], 6)]
+        scores = [port for port in ports if _is(port, "float32", 1)]
+        labels = [port for port in ports if _is(port, "int64", 1) and port.shape != (1,)]
+        if len(masks) == len(boxes) == 1:
+            return cls(masks[0], boxes=boxes[0])
+        if not boxes and len(masks) == len(scores) == len(labels) == 1:
+            return cls(masks[0], scores=scores[0], labels=labels[0])
+        raise signature.mismatch(_EXPECTED_OUTPUTS, ports)
+
+    def rows(self, outputs: Outputs) -> Rows:
+        """The rows of one picture; raises ModelInvalid where the tensors are not of one length."""
+        masks = outputs[self.masks.name]
+        if self.boxes is not None:
+            table = outputs[self.boxes.name]
+            class_ids = np.where(np.isfinite(table[:, 0]), table[:, 0], -1).astype(np.int64)
+            rows = Rows(table[:, 1], class_ids, table[:, 2:6], masks)
+        else:
+            assert self.scores is not None
+            assert self.labels is not None
+            rows = Rows(outputs[self.scores.name], outputs[self.labels.name], None, masks)
+        if not len(rows.scores) == len(rows.class_ids) == len(masks):
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
+            raise ModelInvalid(f"expected as many masks as {'boxes' if self.boxes else 'scores'}, got {shapes}")
+        return rows
+
+
+def _is(port: Port, dtype: str, rank: int) -> bool:
+    return port.dtype == dtype and len(port.shape) == rank
+
+
+def _may_be(declared: int | str, size: int) -> bool:
+    return isinstance(declared, str) or declared == size
