@@ -28,8 +28,8 @@ from worker.models.paddle_config import CONFIG, Config
 from worker.models.paddle_ports import Answers, Inputs
 from worker.models.paddle_steps import fixed_size, resized, tensor
 
-MOST_MASK_BYTES = 384 << 20
-"""Memory of all rows' masks at the size asked for, as the float32 that the graph enlarges."""
+MOST_MASK_BYTES = 256 << 20
+"""All rows' masks at the size asked for, as the float32 that the graph makes of them; its peak is twice that."""
 
 # Rows of one picture, by `arch`; the R-CNNs and SOLOv2 add one that means nothing.
 _ROWS = {"DETR": 100, "RCNN": 101, "SOLOv2": 101, "PPYOLOE": 300}
