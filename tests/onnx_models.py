@@ -1,8 +1,10 @@
-"""ONNX files for tests, small and made on the spot: a yolo_seg layout whose outputs are known."""
+"""ONNX files for tests, small and made on the spot: each family's layout, with outputs that are known."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -73,9 +75,94 @@ def write_onnx(
     return path
 
 
+def write_answers(
+    folder: Path,
+    picture: tuple[Size, ...],
+    answers: Mapping[str, NDArray[Any]],
+    **manifest: object,
+) -> Path:
+    """A model directory whose ONNX file answers every picture with these arrays, which have a leading 1 if it has.
+
+    `picture` is the input's shape; where its first of four sides is a name, so many answers are given as pictures.
+    """
+    batch = picture[0] if len(picture) == 4 else 1
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], axes=list(range(len(picture)))[-3:], keepdims=0),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+    ]
+    constants: dict[str, NDArray[Any]] = {"zero": np.zeros(1, np.float32)}
+    outputs = []
+    for name, value in answers.items():
+        kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+        constants |= {f"{name}_is": value, f"{name}_rank": np.array([-1, *[1] * (value.ndim - 1)], np.int64)}
+        nodes += [
+            helper.make_node("Reshape", ["nothing", f"{name}_rank"], [f"{name}_flat"]),
+            helper.make_node("Cast", [f"{name}_flat"], [f"{name}_nothing"], to=kind),
+            helper.make_node("Add", [f"{name}_is", f"{name}_nothing"], [name]),
+        ]
+        outputs.append(
+            helper.make_tensor_value_info(name, kind, [batch if len(picture) == 4 else None, *value.shape[1:]])
+        )
+    _save(folder / "model.onnx", nodes, picture, outputs, constants)
+    return _with_manifest(folder, manifest)
+
+
+def write_torchvision(folder: Path, boxes: list[tuple[float, float, float, float]], **manifest: object) -> Path:
+    """A model directory in torchvision's Mask R-CNN layout: label 1, 2, ... for each box, scores 0.9, 0.8, ...
+
+    The mask of each is the picture's red channel, so a probability of one half is a red of 127.5.
+    """
+    count = len(boxes)
+    constants: dict[str, NDArray[Any]] = {
+        "boxes_are": np.array(boxes, np.float32),
+        "labels_are": np.arange(1, count + 1),
+        "scores_are": np.linspace(0.9, 1 - count / 10, count).astype(np.float32),
+        "first": np.zeros(1, np.int64),
+        "times": np.array([count, 1, 1, 1], np.int64),
+        "front": np.array([0], np.int64),
+    }
+    nodes = [
+        helper.make_node("Gather", ["image", "first"], ["red"], axis=0),
+        helper.make_node("Unsqueeze", ["red", "front"], ["mask"]),
+        helper.make_node("Tile", ["mask", "times"], ["masks"]),
+        *(helper.make_node("Identity", [f"{name}_are"], [name]) for name in ("boxes", "labels", "scores")),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["n", 4]),
+        helper.make_tensor_value_info("labels", TensorProto.INT64, ["n"]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n"]),
+        helper.make_tensor_value_info("masks", TensorProto.FLOAT, ["n", 1, "h", "w"]),
+    ]
+    _save(folder / "model.onnx", nodes, (3, "height", "width"), outputs, constants, "image")
+    return _with_manifest(folder, {"family": "mask_rcnn", "labels": ["cat", "dog"]} | manifest)
+
+
+def _save(
+    path: Path,
+    nodes: list[onnx.NodeProto],
+    picture: tuple[Size, ...],
+    outputs: list[onnx.ValueInfoProto],
+    constants: dict[str, NDArray[Any]],
+    input_name: str = "input",
+) -> None:
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, list(picture))],
+        outputs,
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+
+
+def _with_manifest(folder: Path, manifest: dict[str, object]) -> Path:
+    (folder / "model.yaml").write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    return folder
+
+
 def write_package(folder: Path, head: NDArray[np.float32], *, batch: Size = "batch", **manifest: object) -> Path:
     """A model directory: that ONNX file and its model.yaml, whose keys `manifest` replaces."""
     write_onnx(folder / "model.onnx", head, batch=batch)
     content = {"family": "yolo_seg", "labels": list(LABELS), "threshold": 0.25} | manifest
-    (folder / "model.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-    return folder
+    return _with_manifest(folder, content)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,13 @@ class Axis:
         """The inverse of `at` where nothing was held."""
         return (samples + (0.5 - self.offset)) / self.scale - 0.5
 
+    def reach(self, first: int, last: int, length: int) -> tuple[int, int]:
+        """The pixels start <= p < end, of `length`, whose value depends on one of the samples first .. last."""
+        before, after = self.pixel(np.array([first - 1, last + 1], np.float64)).tolist()
+        start = 0 if first == 0 else min(max(math.floor(before) + 1, 0), length)
+        end = length if last == self.size - 1 else min(max(math.ceil(after), 0), length)
+        return start, end
+
     def around(self, start: int, length: int) -> slice:
         """The samples on which the pixels start .. start + length - 1 depend."""
         low = self.scale * (start + 0.5) + self.offset - 0.5
@@ -45,6 +54,31 @@ class Lattice:
 
     rows: Axis
     columns: Axis
+
+    @classmethod
+    def across(cls, box: Sequence[float], rows: int, columns: int) -> Lattice:
+        """The lattice whose rows x columns samples are spread evenly over a box x1 y1 x2 y2 that is not empty."""
+        x1, y1, x2, y2 = box
+        down, right = rows / (y2 - y1), columns / (x2 - x1)
+        return cls(Axis(down, -y1 * down, rows), Axis(right, -x1 * right, columns))
+
+    def whole(self, field: Floats, height: int, width: int, level: float = 0) -> Mask | None:
+        """The pixels of a height x width picture where the field [rows, columns] exceeds `level`; None if nowhere."""
+        above = field > level
+        rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
+        if not len(rows):
+            return None
+        top, bottom = self.rows.reach(int(rows[0]), int(rows[-1]), height)
+        left, right = self.columns.reach(int(columns[0]), int(columns[-1]), width)
+        window = Window(left, top, right - left, bottom - top)
+        return self.inside(field, window, level)
+
+    def inside(self, field: Floats, window: Window, level: float = 0) -> Mask | None:
+        """The pixels of `window` where the field [rows, columns] exceeds `level`; None if nowhere."""
+        if window.width <= 0 or window.height <= 0:
+            return None
+        rows, columns = self.around(window)
+        return self.mask(field[rows, columns] - np.float32(level), window)
 
     def around(self, window: Window) -> tuple[slice, slice]:
         """Rows and columns of the samples on which the window's pixels depend."""

@@ -118,6 +118,37 @@ def test_the_traced_mask_is_the_field_evaluated_at_every_pixel(
         assert mask.rle(height, width) == coco.encode(np.asfortranarray(whole))["counts"].decode()
 
 
+@settings(max_examples=300)
+@given(
+    FIELDS,
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.floats(-3, 3), st.floats(-3, 3)),
+    st.floats(-1, 1),
+)
+def test_the_mask_of_a_whole_field_misses_no_pixel(
+    field: NDArray[np.float32], size: tuple[int, int], offset: tuple[float, float], level: float
+) -> None:
+    height, width = size
+    lattice = Lattice(
+        Axis(field.shape[0] / height, offset[0], field.shape[0]),
+        Axis(field.shape[1] / width, offset[1], field.shape[1]),
+    )
+    mask = lattice.whole(field, height, width, level)
+    values = bilinear(field, lattice, Window(0, 0, width, height)) - level
+    traced = np.zeros((height, width), np.uint8)
+    if mask is not None:
+        traced = framed(mask.bitmap(), mask.window.x, mask.window.y, height, width)
+    clear = np.abs(values) > 1e-4
+    assert np.array_equal(traced[clear], (values > 0)[clear])
+
+
+def test_samples_across_a_box_share_it_evenly() -> None:
+    field = np.array([[1, 1, 0, 0]], np.float32)
+    mask = Lattice.across((10, 20, 18, 26), 1, 4).inside(field, Window(10, 20, 8, 6), 0.5)
+    assert mask is not None
+    assert mask.bitmap().tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 6
+
+
 def test_a_field_nowhere_above_zero_gives_no_mask() -> None:
     lattice = Lattice(Axis(0.5, 0, 4), Axis(0.5, 0, 4))
     assert lattice.mask(np.zeros((4, 4), np.float32), Window(0, 0, 8, 8)) is None

@@ -7,14 +7,20 @@ from shared.settings import Settings
 from worker.device import Device
 from worker.models.family import Family, Outputs, Prepared, Signature
 from worker.models.manifest import Manifest
+from worker.models.mask_rcnn import MaskRcnn
 from worker.models.model import Model
 from worker.models.package import find
 from worker.models.paddlex import PaddleX
+from worker.models.rfdetr_seg import RfDetrSeg
+from worker.models.rtmdet_ins import RtmDetIns
 from worker.models.runner import open_runner
 from worker.models.yolo_seg import YoloSeg
 
 FAMILIES: dict[str, type[Family]] = {
     "yolo_seg": YoloSeg,
+    "mask_rcnn": MaskRcnn,
+    "rfdetr_seg": RfDetrSeg,
+    "rtmdet_ins": RtmDetIns,
     "paddlex": PaddleX,
 }
 

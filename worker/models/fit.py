@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL.Image import Resampling
 
 from worker.instances import Image
 from worker.lattice import Axis, Lattice
@@ -34,11 +36,24 @@ class Fit:
         canvas[self.top : self.top + self.inner[0], self.left : self.left + self.inner[1]] = image
         return canvas
 
+    def smooth(self, image: Image) -> Image:
+        """The resized picture without a canvas, uint8 [inner rows, inner columns, 3]; no pixel is left out.
+
+        Bilinear as Pillow resizes, and torchvision with antialias.
+        """
+        if image.shape[:2] == self.inner:
+            return image
+        return np.asarray(Pillow.fromarray(image).resize(self.inner[::-1], Resampling.BILINEAR))
+
     def boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         """Boxes [n,4] xyxy of the canvas, in picture pixels and cut to the picture."""
+        return self.whole_boxes(boxes).clip(0, np.array([self.width, self.height] * 2, np.float32))
+
+    def whole_boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Boxes [n,4] xyxy of the canvas, in picture pixels, uncut: they may lie outside."""
         scale = np.array([self.width / self.inner[1], self.height / self.inner[0]] * 2, np.float32)
         moved: NDArray[np.float32] = (boxes - np.array([self.left, self.top] * 2, np.float32)) * scale
-        return moved.clip(0, np.array([self.width, self.height] * 2, np.float32))
+        return moved
 
     def lattice(self, rows: int, columns: int) -> Lattice:
         """Where rows x columns samples spread evenly over the canvas lie on the picture."""
@@ -62,6 +77,18 @@ def letterbox(height: int, width: int, size: tuple[int, int], stride: int | None
     outer = size if stride is None else (-(-inner[0] // stride) * stride, -(-inner[1] // stride) * stride)
     top, left = (round((outer[side] - inner[side]) / 2 - 0.1) for side in (0, 1))
     return Fit(height, width, inner, outer, top, left)
+
+
+def corner(height: int, width: int, bounds: tuple[int, int], short: int | None = None) -> Fit:
+    """The Fit that keeps the ratio, with the picture at the top left of a canvas of the size `bounds`.
+
+    With `short` that is the most its shorter side may be. Sizes are rounded as mmcv rounds them.
+    """
+    ratio = min(bounds[0] / height, bounds[1] / width)
+    if short is not None:
+        ratio = min(ratio, short / min(height, width))
+    inner = max(int(height * ratio + 0.5), 1), max(int(width * ratio + 0.5), 1)
+    return Fit(height, width, inner, bounds)
 
 
 def tensor(canvas: Image, normalisation: Normalisation) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Non-maximum suppression, class by class, in memory that does not grow with the square of the boxes."""
+"""The best scores, and suppression of their rivals, in memory that does not grow with the square of the boxes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from numpy.typing import NDArray
 BLOCK = 128
 
 Indexes = NDArray[np.intp]
+
+
+def best(scores: NDArray[np.float32], threshold: float, limit: int) -> Indexes:
+    """Indexes of at most `limit` scores [n] that exceed the threshold, best first, the earlier one where equal."""
+    above = np.flatnonzero(scores > threshold)
+    order = np.argsort(-scores[above], kind="stable")
+    return above[order[:limit]]
 
 
 def suppress(boxes: NDArray[np.float32], class_ids: NDArray[np.int64], overlap: float, limit: int) -> Indexes:

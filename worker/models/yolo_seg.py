@@ -25,7 +25,8 @@ from worker.masks import Mask, Window
 from worker.models.family import Outputs, Port, Prepared, Signature
 from worker.models.fit import Fit, letterbox, tensor
 from worker.models.manifest import Manifest
-from worker.models.nms import suppress
+from worker.models.nms import best, suppress
+from worker.models.ports import check_classes, fixed_batch, fixed_size, picture_input, settled_size
 
 MOST_CANDIDATES = 30_000
 MOST_INSTANCES = 300
@@ -40,12 +41,11 @@ class YoloSeg:
     def __init__(self, manifest: Manifest, signature: Signature) -> None:
         self._labels = len(manifest.labels)
         self._normalisation = manifest.normalisation
-        self._input = _only_input(signature)
+        self._input = picture_input(signature)
         self._head, self._prototypes = _outputs(signature)
         self._final = _is_final(signature, self._head, self._prototypes, self._labels)
-        height, width = self._input.shape[2:]
-        self._fixed = isinstance(height, int) and isinstance(width, int)
-        self._size = self._settle_size(manifest)
+        self._fixed = fixed_size(self._input) is not None
+        self._size = settled_size(self._input, manifest)
 
     @staticmethod
     def describe(signature: Signature) -> Manifest | None:
@@ -61,8 +61,7 @@ class YoloSeg:
     @property
     def batch(self) -> int | None:
         """The batch size that the export fixed, or None."""
-        count = self._input.shape[0]
-        return count if isinstance(count, int) else None
+        return fixed_batch(self._input)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -90,23 +89,6 @@ class YoloSeg:
         boxes = fit.boxes(found.boxes)
         masks = _masks(found.coefficients, prototypes, boxes, fit)
         return Instances.filled(boxes, np.minimum(found.scores, np.float32(1)), found.class_ids, masks)
-
-    def _settle_size(self, manifest: Manifest) -> tuple[int, int]:
-        height, width = self._input.shape[2:]
-        if isinstance(height, int) and isinstance(width, int):
-            if manifest.input_size not in (None, (height, width)):
-                raise ModelInvalid(f"input_size: expected {[height, width]} ({self._input}), got {manifest.input_size}")
-            return height, width
-        if manifest.input_size is None:
-            raise ModelInvalid(f"input_size: needed, because {self._input} leaves it open")
-        return manifest.input_size
-
-
-def _only_input(signature: Signature) -> Port:
-    inputs = signature.inputs
-    if len(inputs) != 1 or inputs[0].dtype != "float32" or len(inputs[0].shape) != 4 or inputs[0].shape[1] != 3:
-        raise signature.mismatch("one input float32[n, 3, height, width]", inputs)
-    return inputs[0]
 
 
 def _outputs(signature: Signature) -> tuple[Port, Port]:
@@ -171,7 +153,7 @@ def _from_anchors(port: Port, head: Floats, sizes: _Sizes, threshold: float, nms
         expected = f"4 + {sizes.labels} labels + {sizes.coefficients} coefficients"
         raise ModelInvalid(f"{port.name}: expected {expected} rows, got {len(head)}")
     classes = head[4 : 4 + sizes.labels]
-    anchors = _candidates(classes.max(axis=0), threshold)
+    anchors = best(classes.max(axis=0), threshold, MOST_CANDIDATES)
     anchors = anchors[np.isfinite(head[:, anchors]).all(axis=0)]
     class_ids = classes[:, anchors].argmax(axis=0).astype(np.int64)
     boxes = _corners(head[:4, anchors])
@@ -184,19 +166,11 @@ def _from_rows(port: Port, head: Floats, sizes: _Sizes, threshold: float) -> _Fo
     """What a final head [rows, columns] says."""
     if head.shape[1] != 6 + sizes.coefficients:
         raise ModelInvalid(f"{port.name}: expected {6 + sizes.coefficients} columns, got {head.shape[1]}")
-    rows = _candidates(head[:, 4], threshold)
+    rows = best(head[:, 4], threshold, len(head))
     found = head[rows[np.isfinite(head[rows]).all(axis=1)]][:MOST_INSTANCES]
     class_ids = found[:, 5].astype(np.int64)
-    if ((class_ids < 0) | (class_ids >= sizes.labels)).any():
-        raise ModelInvalid(f"{port.name}: expected classes below {sizes.labels} (labels), got {class_ids.tolist()}")
+    check_classes(port.name, class_ids, sizes.labels)
     return _Found(found[:, :4], found[:, 4], class_ids, found[:, 6:])
-
-
-def _candidates(scores: Floats, threshold: float) -> NDArray[np.intp]:
-    """Indexes of the scores that exceed the threshold, best first, at most MOST_CANDIDATES."""
-    above = np.flatnonzero(scores > threshold)
-    order = np.argsort(-scores[above], kind="stable")
-    return above[order[:MOST_CANDIDATES]]
 
 
 def _corners(boxes: Floats) -> Floats:
