@@ -1,4 +1,4 @@
-"""The front door: the command `maskmill` and the public name `Client`; nothing is imported before it is used."""
+"""The front door: the command `maskmill` and the public names; nothing is imported before it is used."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from shared.errors import CannotStart, MaskmillError, ModelError, StorageError, 
 
 if TYPE_CHECKING:
     from api.client import Client
+    from worker.create_pipeline import create_pipeline
 
-__all__ = ["Client", "main"]
+__all__ = ["Client", "create_pipeline", "main"]
 
-_PUBLIC = {"Client": "api.client"}
+_PUBLIC = {"Client": "api.client", "create_pipeline": "worker.create_pipeline"}
 
 COMMANDS = {
     "demo": "deploy.demo",

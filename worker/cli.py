@@ -20,8 +20,9 @@ SOME_FAILED, WRONG = 1, 2
 LANES = ("bulk", "interactive")
 
 device_option = click.option(
-    "--device", help='"cpu", "gpu:0", "npu:0", "dcu:0" [default: gpu:0 if it works, else cpu].'
+    "--device", help='As in "cpu", "gpu:0", "gpu:0,1", "npu:0" [default: gpu:0 if it works, else cpu].'
 )
+FOLDER = click.Path(file_okay=False, path_type=Path)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -61,25 +62,33 @@ def control() -> None:
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="FILES|FOLDERS|URLS...")
 @click.option("--input", "more_inputs", multiple=True, metavar="FILE|FOLDER|URL", help="The same as an argument.")
-@click.option("--model", help="Name or path [default: the first of MASKMILL_MODELS].")
+@click.option(
+    "--pipeline",
+    default="instance_segmentation",
+    show_default=True,
+    metavar="NAME|YAML",
+    help="A configuration in PaddleX's form; the other options go before it.",
+)
+@click.option("--model", help="Name or path [default: the configuration's, else the first of MASKMILL_MODELS].")
 @device_option
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Lowest score kept.")
-@click.option(
-    "--out", "--save_path", "out", type=click.Path(file_okay=False, path_type=Path), help="Folder for the results."
-)
+@click.option("--out", type=FOLDER, help="Folder for the results, pictures as JPEG.")
+@click.option("--save_path", type=FOLDER, help="Folder for the results, each picture in its input's format.")
 @click.option("--json", "as_json", is_flag=True, help="Print each result's JSON document on a line of its own.")
-def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], out: Path | None, as_json: bool, **how: Any) -> None:
+def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Segment in this process, without any service."""
     from worker.device import parse_devices
+    from worker.pipeline_config import configure, read_config
     from worker.predict import Predictor
 
     if not inputs + more_inputs:
         raise click.UsageError("name at least one file, folder or URL")
-    settings = read_settings(how["model"])
-    device = parse_devices(how["device"] or choose_device(settings))[0]
-    failed = False
-    with Predictor(settings, settings.models[0], device) as predictor:
-        for prediction in predictor.predict(inputs + more_inputs, _options(how["threshold"], pictures=out is not None)):
+    config = read_config(how["pipeline"])
+    settings = configure(Settings.from_env(os.environ), config, how["model"])
+    devices = parse_devices(how["device"] or choose_device(settings))
+    out, failed = how["save_path"] or how["out"], False
+    with Predictor(settings, settings.models[0], *devices) as predictor:
+        for prediction in predictor.predict(inputs + more_inputs, _options(config.threshold, how)):
             if out:
                 prediction.save(out)
             failed |= prediction.failure is not None
@@ -138,10 +147,14 @@ def choose_device(settings: Settings) -> str:
     return device
 
 
-def _options(threshold: float | None, *, pictures: bool) -> Any:
+def _options(configured: float | None, how: dict[str, Any]) -> Any:
     from shared.jobs import Options
 
-    return Options(threshold=threshold, save_image=pictures)
+    return Options(
+        threshold=how["threshold"] or configured,
+        save_image=bool(how["save_path"] or how["out"]),
+        image_format="input" if how["save_path"] else "jpg",
+    )
 
 
 def _show(prediction: Prediction, *, as_json: bool) -> None:

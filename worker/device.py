@@ -10,11 +10,11 @@ import cv2
 
 from shared.errors import InvalidRequest
 
-Kind = Literal["cpu", "gpu", "npu", "dcu", "sim"]
+Kind = Literal["cpu", "gpu", "npu", "xpu", "mlu", "dcu", "gcu", "sim"]
 
-FORMS = 'use "cpu", "gpu:0", "gpu:0,1", "npu:0", "dcu:0" or "sim:MILLISECONDS"'
+FORMS = 'use "cpu", "gpu:0", "gpu:0,1", "npu:0", "xpu:0", "mlu:0", "dcu:0", "gcu:0" or "sim:MILLISECONDS"'
 
-_ONE = re.compile(r"(?P<kind>cpu|gpu|npu|dcu|sim)(:(?P<index>[0-9]{1,6}))?")
+_ONE = re.compile(r"(?P<kind>cpu|gpu|npu|xpu|mlu|dcu|gcu|sim)(:(?P<index>[0-9]{1,6}))?")
 
 _VISIBLE = {"gpu": "CUDA_VISIBLE_DEVICES", "npu": "ASCEND_RT_VISIBLE_DEVICES", "dcu": "HIP_VISIBLE_DEVICES"}
 

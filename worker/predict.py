@@ -120,6 +120,7 @@ class Predictor:
 
     def __init__(self, settings: Settings, model: str, *devices: Device) -> None:
         limit_threads()
+        models = [load(model, device, settings) for device in devices]
         self._scratch = tempfile.TemporaryDirectory(prefix="maskmill-")
         everything = {"local_roots": (Path("/"),), "storage_url": f"file://{self._scratch.name}"}
         self._settings = settings.model_copy(update=everything)
@@ -128,7 +129,6 @@ class Predictor:
         self._expander = Expander(self._settings, storage, self._fetcher)
         self._broken: Exception | None = None
         self._closed = threading.Event()
-        models = [load(model, device, self._settings) for device in devices]
         self.model = models[0]
         self._pipelines = [Pipeline(loaded, self._settings, self._break) for loaded in models]
 

@@ -19,6 +19,7 @@ from worker.device import Device, parse_devices
         ("GPU:0,0", [Device("gpu", 0)]),
         ("cpu,gpu:2,3", [Device("cpu"), Device("gpu", 2), Device("gpu", 3)]),
         ("npu:0,dcu:1", [Device("npu", 0), Device("dcu", 1)]),
+        ("xpu:0,1,mlu:2,gcu", [Device("xpu", 0), Device("xpu", 1), Device("mlu", 2), Device("gcu", 0)]),
         ("cpu,cpu", [Device("cpu"), Device("cpu")]),
         ("sim:20,20", [Device("sim", 20), Device("sim", 20)]),
     ],

@@ -81,14 +81,17 @@ def _providers(device: Device) -> list[Any]:
     if device.kind == "cpu":
         return ["CPUExecutionProvider"]
     built = ort.get_available_providers()
-    for provider, options, _ in _PROVIDERS[device.kind]:
+    known = _PROVIDERS.get(device.kind, ())
+    for provider, options, _ in known:
         if provider in built:
             return [(provider, {"device_id": str(device.index), **options}), "CPUExecutionProvider"]
-    packages = " or ".join(package for _, _, package in _PROVIDERS[device.kind])
-    raise DeviceUnavailable(
-        f"{device}: this onnxruntime has no {_PROVIDERS[device.kind][0][0]}; install {packages}. "
-        f"Available here: {', '.join(available())}"
+    packages = " or ".join(package for _, _, package in known)
+    why = (
+        f"this onnxruntime has no {known[0][0]}; install {packages}"
+        if known
+        else f"no build of onnxruntime for {device.kind} is known"
     )
+    raise DeviceUnavailable(f"{device}: {why}. Available here: {', '.join(available())}")
 
 
 def available() -> list[str]:

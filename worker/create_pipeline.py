@@ -1,0 +1,141 @@
+"""create_pipeline: the instance segmentation pipeline in this process, called as PaddleX's is called."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import ValidationError
+
+from shared.errors import InputError, InvalidRequest
+from shared.jobs import MaskFormat, Options
+from shared.settings import Settings
+from worker.device import parse_devices
+from worker.names import Names
+from worker.opencv import Frame
+from worker.pipeline_config import NAME, configure, read_config
+from worker.predict import Input, Predictor
+from worker.probe import default_device
+from worker.results import Making, Result, failed
+
+Given = str | Path | Frame
+OnError = Literal["result", "raise"]
+
+logger = logging.getLogger(__name__)
+
+
+def create_pipeline(
+    pipeline: str = NAME,
+    *,
+    config: Mapping[str, Any] | str | Path | None = None,
+    device: str | None = None,
+    model: str | Path | None = None,
+    mask_format: MaskFormat = "rle",
+    on_error: OnError = "result",
+) -> InstanceSegmentation:
+    """A pipeline with its model loaded on every device that `device` lists (none: gpu:0 if it works, else the CPU).
+
+    `pipeline` is "instance_segmentation" or a YAML file in PaddleX's form, `config` such a file or what it holds;
+    `model`, a name or path, goes before the configuration's. An input that fails becomes a result with an `error`, or
+    with `on_error="raise"` an InputError. Raises InvalidRequest, ModelInvalid and DeviceUnavailable.
+    """
+    module = read_config(pipeline, config)
+    _check_choice("mask_format", mask_format, ("rle", "polygon", "dense"))
+    _check_choice("on_error", on_error, ("result", "raise"))
+    settings = configure(Settings.from_env(os.environ), module, model)
+    devices = parse_devices(device or _default(settings))
+    predictor = Predictor(settings, settings.models[0], *devices)
+    return InstanceSegmentation(predictor, module.threshold, mask_format, on_error)
+
+
+class InstanceSegmentation:
+    """A loaded pipeline; its results are for one thread at a time. It ends with `close`, `with`, or the process."""
+
+    def __init__(
+        self, predictor: Predictor, threshold: float | None, mask_format: MaskFormat, on_error: OnError
+    ) -> None:
+        self._predictor = predictor
+        self._threshold = threshold
+        self._mask_format = mask_format
+        self._on_error = on_error
+        self._close = weakref.finalize(self, predictor.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its threads; what is under way is dropped."""
+        self._close()
+
+    def predict(
+        self,
+        input: Given | Sequence[Given],  # noqa: A002 - PaddleX's name
+        threshold: float | None = None,
+        *,
+        pictures: bool = True,
+    ) -> Iterator[Result]:
+        """The results in the inputs' order, computed as they are asked for and some ahead.
+
+        An input is an array (uint8 BGR, as OpenCV reads it), a file, a folder with all below it, or an http(s) URL;
+        of a PDF and a TIFF each page is a result. Without `threshold` the configuration's counts, else the model's own.
+        `pictures=False` saves the drawing where only boxes and masks are wanted. Raises InvalidRequest for what is
+        no input or no threshold, at once.
+        """
+        options = _options(self._threshold if threshold is None else threshold, self._mask_format)
+        making = Making(self._predictor.model, self._mask_format, pictures)
+        return self._results(_inputs(input), options, making)
+
+    def _results(self, inputs: Sequence[Input], options: Options, making: Making) -> Iterator[Result]:
+        names = Names()
+        for item, done in self._predictor.run(inputs, options, making.make):
+            if done.failure and self._on_error == "raise":
+                raise InputError(f"{item.input_path or item.name}: {done.failure.reason}") from done.error
+            result: Result = failed(item, done.failure) if done.failure else done.value
+            result.name = names.claim(item.name.rpartition("/")[2])
+            yield result
+
+
+def _inputs(given: Given | Sequence[Given]) -> list[Input]:
+    listed = list(given) if isinstance(given, (list, tuple)) else [given]
+    return [_checked(one) for one in listed]
+
+
+def _checked(one: Any) -> Input:
+    if isinstance(one, np.ndarray):
+        return one
+    if isinstance(one, (str, Path)) and str(one) and "\0" not in str(one):
+        return str(one)
+    found = repr(one) if isinstance(one, str) else type(one).__name__
+    raise InvalidRequest(f"an input is an array, a path, a URL or a list of these; got {found}")
+
+
+def _options(threshold: float | None, mask_format: MaskFormat) -> Options:
+    try:
+        return Options(threshold=threshold, mask_format=mask_format)
+    except ValidationError:
+        raise InvalidRequest(
+            f"threshold: expected a number between 0 and 1, both excluded; got {threshold!r}"
+        ) from None
+
+
+def _check_choice(name: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise InvalidRequest(f"{name}: expected one of {', '.join(known)}; got {given!r}")
+
+
+def _default(settings: Settings) -> str:
+    device, why = default_device(settings)
+    if why:
+        logger.warning("using %s: %s", device, why)
+    return device

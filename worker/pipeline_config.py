@@ -1,0 +1,88 @@
+"""The configuration of a pipeline in PaddleX's form: a YAML file, or the mapping that it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shared.errors import InvalidRequest
+from shared.jobs import UnitFloat
+from shared.settings import Settings
+
+NAME = "instance_segmentation"
+
+
+class ModuleConfig(BaseModel):
+    """SubModules.InstanceSegmentation; keys that mean nothing here are passed over."""
+
+    model_config = ConfigDict(frozen=True, protected_namespaces=())
+
+    model_name: str | None = None
+    model_dir: str | None = None
+    batch_size: int | None = Field(default=None, ge=1)
+    threshold: UnitFloat | None = None
+
+    @property
+    def model(self) -> str | None:
+        """Where the model is, or its name."""
+        return self.model_dir or self.model_name
+
+
+class _SubModules(BaseModel):
+    instance_segmentation: ModuleConfig = Field(default=ModuleConfig(), alias="InstanceSegmentation")
+
+
+class _Pipeline(BaseModel):
+    pipeline_name: str = NAME
+    sub_modules: _SubModules = Field(default=_SubModules(), alias="SubModules")
+
+
+def read_config(pipeline: str, config: Mapping[str, Any] | str | Path | None = None) -> ModuleConfig:
+    """What `config` says, a mapping or a YAML file; without one `pipeline` is the pipeline's name or a YAML file.
+
+    Raises InvalidRequest that names the file and the key at fault.
+    """
+    if config is None:
+        if pipeline == NAME:
+            return ModuleConfig()
+        if Path(pipeline).suffix.lower() not in (".yaml", ".yml"):
+            raise InvalidRequest(f"pipeline {pipeline!r}: expected {NAME!r} or the path of a YAML file")
+        config = pipeline
+    if isinstance(config, Mapping):
+        return _parse(config, "config")
+    return _parse(_load(Path(config)), str(config))
+
+
+def configure(settings: Settings, module: ModuleConfig, model: str | Path | None = None) -> Settings:
+    """The settings with what a configuration says of model and batch size; `model` goes before it."""
+    changes: dict[str, Any] = {}
+    named = model or module.model
+    if named is not None:
+        changes["models"] = (str(named),)
+    if module.batch_size is not None:
+        changes["batch_size"] = module.batch_size
+    return settings.model_copy(update=changes)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidRequest(f"{path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{path}: not YAML: {error}") from None
+
+
+def _parse(content: Any, where: str) -> ModuleConfig:
+    try:
+        found = _Pipeline.model_validate(content)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}" for fault in error.errors())
+        raise InvalidRequest(f"{where}: {'; '.join(faults)}") from None
+    if found.pipeline_name != NAME:
+        raise InvalidRequest(f"{where}: pipeline_name: expected {NAME!r}, got {found.pipeline_name!r}")
+    return found.sub_modules.instance_segmentation
