@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from worker import lettering
 from worker.instances import Image, Instances
 from worker.masks import Mask, Offsets
 
@@ -22,7 +23,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = tuple(
 
 OPACITY = 0.5
 STRIP_PIXELS = 1 << 20
-SMALLEST_TEXT, TEXT_WEIGHT = 11, 600
+SMALLEST_TEXT = 11
 WHITE, NAVY = (255, 255, 255), (20, 14, 53)
 
 Spans = tuple[Offsets, Offsets]
@@ -45,7 +46,7 @@ def draw(image: Image, instances: Instances, labels: tuple[str, ...], *, in_plac
     for box, class_id in zip(boxes, class_ids, strict=True):
         _outline(canvas, box, colour(class_id))
     for box, class_id, score in reversed(list(zip(boxes, class_ids, scores, strict=True))):
-        _label(canvas, box, f"{labels[class_id]} {score:.2f}", colour(class_id))
+        _label(canvas, box, f"{lettering.shown(labels[class_id], class_id)} {score:.2f}", colour(class_id))
     return canvas
 
 
@@ -114,11 +115,6 @@ def _table() -> NDArray[np.uint8]:
     return table
 
 
-@functools.cache
-def _font() -> cv2.FontFace:
-    return cv2.FontFace("sans")
-
-
 def _outline(canvas: Image, box: list[float], tone: tuple[int, int, int]) -> None:
     x1, y1, x2, y2 = map(round, box)
     cv2.rectangle(canvas, (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1)), tone, max(round(max(canvas.shape) / 400), 1))
@@ -135,7 +131,7 @@ def _label(canvas: Image, box: list[float], text: str, tone: tuple[int, int, int
     cv2.rectangle(canvas, (left, top), (left + wide - 1, top + tall - 1), tone, cv2.FILLED)
     red, green, blue = tone
     ink = WHITE if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else NAVY
-    cv2.putText(canvas, text, (left + size // 4, top + size), ink, _font(), size, TEXT_WEIGHT)
+    cv2.putText(canvas, text, (left + size // 4, top + size), ink, lettering.font(), size, lettering.WEIGHT)
 
 
 def _text_size(text: str, size: int, width: int) -> tuple[int, int]:
@@ -148,4 +144,4 @@ def _text_size(text: str, size: int, width: int) -> tuple[int, int]:
 
 
 def _extent(text: str, size: int) -> int:
-    return int(cv2.getTextSize((0, 0), text, (0, 0), _font(), size, TEXT_WEIGHT)[2])
+    return int(cv2.getTextSize((0, 0), text, (0, 0), lettering.font(), size, lettering.WEIGHT)[2])
