@@ -98,7 +98,7 @@ def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], as_json: bool
 
 @click.group()
 def models() -> None:
-    """List models, or check that one runs here."""
+    """List models, add one, or check that one runs here."""
 
 
 @models.command("list")
@@ -112,6 +112,16 @@ def list_models(as_json: bool) -> None:
         click.echo(json.dumps([model.as_dict() for model in found]))
     for model in [] if as_json else found:
         click.echo(f"{model.name:20} {model.family or '-':12} {model.problem or model.path}")
+
+
+@models.command("add")
+@click.option("--paddlex", "source", required=True, type=FOLDER, metavar="DIR", help="The model's directory.")
+@click.option("--name", help="What to call it here [default: the name in its inference.yml].")
+def add_model(source: Path, name: str | None) -> None:
+    """Add a PaddleX model to the models folder, converted by paddle2onnx where it is not ONNX yet."""
+    from worker.models.add import add_paddlex
+
+    click.echo(add_paddlex(source, Settings.from_env(os.environ), name))
 
 
 @models.command("check")

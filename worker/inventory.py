@@ -40,7 +40,8 @@ class Known:
 def known_models(models_dir: Path) -> list[Known]:
     """The embedded models, then those of `models_dir`, by name."""
     carried = embedded()
-    there = sorted(path.name.removesuffix(".onnx") for path in models_dir.iterdir()) if models_dir.is_dir() else []
+    entries = (path.name for path in models_dir.iterdir()) if models_dir.is_dir() else ()
+    there = sorted(name.removesuffix(".onnx") for name in entries if not name.startswith("."))
     return [_describe(name, models_dir, name in carried) for name in dict.fromkeys([*carried, *there])]
 
 

@@ -11,7 +11,8 @@ from worker.models import manifest
 from worker.models.manifest import Manifest
 
 EMBEDDED = Path(__file__).parent
-WEIGHTS = ("model.onnx", "inference.onnx")
+PADDLEX_WEIGHTS, PADDLEX_CONFIG = "inference.onnx", "inference.yml"
+WEIGHTS = ("model.onnx", PADDLEX_WEIGHTS)
 MANIFEST = "model.yaml"
 
 
@@ -35,6 +36,10 @@ def find(name: str, models_dir: Path) -> Package:
         weights = _weights(place)
         if weights is not None:
             return _open(place, weights)
+        if (place / PADDLEX_CONFIG).is_file():
+            raise ModelInvalid(
+                f"{place}: no ONNX file; maskmill models add --paddlex {place} makes one of Paddle's format"
+            )
     raise ModelInvalid(f"no model {name!r}: looked for an ONNX file in {', '.join(map(str, tried))}")
 
 

@@ -8,9 +8,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import ModelInvalid
 from worker.models.manifest import read_as
+from worker.models.package import PADDLEX_CONFIG
 from worker.models.paddle_steps import Step
 
-CONFIG = "inference.yml"
+
+class Names(BaseModel):
+    """The section `Global`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model_name: str = ""
 
 
 class Config(BaseModel):
@@ -18,6 +25,7 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
 
+    names: Names = Field(default=Names(), alias="Global")
     arch: str = ""
     draw_threshold: float = Field(default=0.5, gt=0, lt=1)
     steps: tuple[Step, ...] = Field(alias="Preprocess")
@@ -26,7 +34,7 @@ class Config(BaseModel):
     @classmethod
     def beside(cls, weights: Path) -> Config:
         """That of the directory in which the ONNX file lies; raises ModelInvalid naming the key that is wrong."""
-        path = weights.parent / CONFIG
+        path = weights.parent / PADDLEX_CONFIG
         if not path.is_file():
-            raise ModelInvalid(f"{path}: needed beside the ONNX file, for its Preprocess steps")
+            raise ModelInvalid(f"{path}: needed of a PaddleX model, for its labels and Preprocess steps")
         return read_as(cls, path)

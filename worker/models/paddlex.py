@@ -24,7 +24,8 @@ from worker.masks import Mask, Window
 from worker.models.family import Outputs, Port, Prepared, Signature
 from worker.models.fit import Fit
 from worker.models.manifest import Manifest
-from worker.models.paddle_config import CONFIG, Config
+from worker.models.package import PADDLEX_CONFIG
+from worker.models.paddle_config import Config
 from worker.models.paddle_ports import Answers, Inputs
 from worker.models.paddle_steps import fixed_size, resized, tensor
 
@@ -52,7 +53,7 @@ class PaddleX:
     @staticmethod
     def describe(signature: Signature) -> Manifest | None:
         """The manifest that the `inference.yml` beside the ONNX file amounts to."""
-        if not (signature.path.parent / CONFIG).is_file():
+        if not (signature.path.parent / PADDLEX_CONFIG).is_file():
             return None
         config = Config.beside(signature.path)
         return Manifest(family="paddlex", labels=config.label_list, threshold=config.draw_threshold)
@@ -100,11 +101,11 @@ class PaddleX:
     def _check_size(self, manifest: Manifest) -> None:
         fixed = fixed_size(self._steps)
         if manifest.input_size not in (None, fixed):
-            raise ModelInvalid(f"input_size: {CONFIG} resizes to {fixed}, got {manifest.input_size}")
+            raise ModelInvalid(f"input_size: {PADDLEX_CONFIG} resizes to {fixed}, got {manifest.input_size}")
         image = self._inputs.image
         for side, resize in zip(image.shape[2:], fixed or ("a varying size",) * 2, strict=True):
             if isinstance(side, int) and side != resize:
-                raise ModelInvalid(f"{image}: {CONFIG} resizes pictures to {fixed or 'a varying size'}")
+                raise ModelInvalid(f"{image}: {PADDLEX_CONFIG} resizes pictures to {fixed or 'a varying size'}")
 
 
 def canvas_size(height: int, width: int, most_pixels: int) -> tuple[int, int]:
