@@ -6,7 +6,7 @@ import binascii
 import json
 import uuid
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from flask import Response, g
@@ -40,7 +40,9 @@ class InferRequest(BaseModel):
     """One picture; unknown fields are ignored."""
 
     image: str = Field(description="An http(s) URL, or the file's bytes in base64; a data: URI will do.")
-    threshold: float | None = Field(default=None, description="Between 0 and 1; null means the model's own.")
+    threshold: float | None = Field(
+        default=None, description="Between 0 and 1, both excluded; null means the model's own."
+    )
     visualize: bool | None = Field(default=None, description="Whether `image` is in the result; null means true.")
     model: str | None = Field(default=None, description="null means the server's default.")
 
@@ -81,6 +83,8 @@ class InferResponse(Envelope):
     """The body of a success."""
 
     result: InferResult
+    errorCode: Literal[0] = 0  # noqa: N815
+    errorMsg: Literal["Success"] = "Success"  # noqa: N815
 
 
 _ERROR = {"description": "What is wrong is in errorMsg.", "content": content(JSON_TYPE, reference("Envelope"))}

@@ -9,13 +9,14 @@ STAGES = ("fetch", "decode", "infer", "finish", "deliver")
 
 
 class Progress:
-    """When something last moved, and seconds spent in each stage."""
+    """When something last moved, seconds spent in each stage, and how often it ran: for a batch, once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._moved = time.monotonic()
         self.under_way = 0
         self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.runs = dict.fromkeys(STAGES, 0)
 
     def moved(self) -> None:
         """Something moved, or waits for a reason that is not its own."""
@@ -33,4 +34,5 @@ class Progress:
     def spent(self, stage: str, seconds: float) -> None:
         with self._lock:
             self.seconds[stage] += seconds
+            self.runs[stage] += 1
         self.moved()

@@ -15,8 +15,10 @@ from shared.jobs import Failure, Item, Outcome, Shard
 from shared.ledger import ModelCard
 from shared.settings import Settings
 from shared.sources import StoredBytes
-from tests.services import RedisServer
+from tests.onnx_models import head_of, write_package
+from tests.services import RedisServer, run_redis
 from tests.services.api_server import ApiServer, run_api
+from tests.services.workers import run_workers, settings_for
 
 SHAPES = ModelCard(name="shapes", digest="0" * 64, family="yolo_seg", labels=("disc", "star"), threshold=0.5)
 
@@ -67,6 +69,18 @@ def api_server(running_api: ApiServer, services: Services) -> ApiServer:
     """The application in processes of its own, over HTTP, beside the same services."""
     del services
     return running_api
+
+
+@pytest.fixture(scope="session")
+def drop_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """The drop-in endpoint of the whole run: Redis, API and a worker whose model finds two things in any picture."""
+    folder = tmp_path_factory.mktemp("drop-in")
+    write_package(folder / "models/mine", head_of(((8, 8, 40, 40), 1, 0.9), ((20, 24, 60, 44), 0, 0.8)), threshold=0.1)
+    more = {"MASKMILL_MODELS_DIR": f"{folder}/models", "MASKMILL_MODELS": "mine"}
+    with run_redis() as redis:
+        settings = settings_for(folder, redis.url, **more)
+        with run_workers(settings, lane="interactive", control=False), run_api(settings, folder) as server:
+            yield server
 
 
 def plan_shard(services: Services, job_id: str, number: int, names: list[str]) -> Shard:

@@ -116,10 +116,12 @@ def settings_for(tmp_path: Path, redis_url: str, **more: str) -> Settings:
 
 
 @contextlib.contextmanager
-def run_workers(settings: Settings, devices: str = "cpu", *, control: bool = True) -> Iterator[Workers]:
-    """Workers of the bulk lane, ready to work; drained at the end."""
+def run_workers(
+    settings: Settings, devices: str = "cpu", *, control: bool = True, lane: str = "bulk"
+) -> Iterator[Workers]:
+    """Workers of one lane, ready to work; drained at the end."""
     parsed = parse_devices(devices)
-    roles = [device_role(str(device), "bulk", device.environment()) for device in parsed]
+    roles = [device_role(str(device), lane, device.environment()) for device in parsed]
     workers = Workers(settings, [*(CONTROL_ROLES if control else ()), *roles])
     workers.start()
     try:
