@@ -67,6 +67,10 @@ def test_data() -> Path:
     """Pictures and models that are not in the repository; where they are absent the test is skipped, or fails on CI."""
     folder = Path(os.environ.get("MASKMILL_TEST_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        reason = f"no test data at {folder}; set MASKMILL_TEST_DATA to its folder"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        refuse(f"no test data at {folder}; set MASKMILL_TEST_DATA to its folder")
     return folder
+
+
+def refuse(reason: str) -> None:
+    """Skip the test for what is not on this machine, or fail it on CI."""
+    pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
