@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
-import threading
-import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urljoin
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout
@@ -18,20 +16,21 @@ from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 from urllib3.exceptions import TimeoutError as NoAnswer
 
 from shared.addresses import AddressRule
+from shared.deadline import Deadline
 from shared.errors import (
     MaskmillError,
     UrlFailed,
     UrlNotFound,
     UrlRefused,
-    UrlTimeout,
     UrlTooLarge,
     UrlUnreachable,
 )
+from shared.partial import Partial
 from shared.settings import Settings
 
 MAX_REDIRECTS = 5
 CONNECT_SECONDS = 10.0
-PIECE = 1 << 16
+PIECE, MEBIBYTE = 1 << 16, 1 << 20
 # What is not sent is as important: no cookies, no .netrc, no proxy of the environment, no compression to blow up.
 HEADERS = {"User-Agent": "maskmill", "Accept": "*/*", "Accept-Encoding": "identity"}
 REDIRECTS = {301, 302, 303, 307, 308}
@@ -74,21 +73,41 @@ class Egress:
             path.unlink(missing_ok=True)
             raise
 
+    def resume(self, url: str, partial: Partial, size: int, report: Callable[[int], None]) -> None:
+        """Complete a file of `size` bytes, from what it holds already; `report` is told how many there are.
+
+        Not the whole but each mebibyte has the time limit, and `size` is the limit of bytes. After an error the file
+        holds what has come, and a call with this URL or a mirror's goes on from there. UrlFailed: another size.
+        """
+        with Deadline(self._seconds) as deadline, _errors(url, deadline):
+            response = self._follow(url, deadline, {**HEADERS, **partial.conditions(url)})
+            with contextlib.closing(response), partial.open(url, response, size) as file:
+                renewed = done = file.tell()
+                while done < size and (piece := response.read1(PIECE)):
+                    done += file.write(piece[: size - done])
+                    report(done)
+                    if done - renewed >= MEBIBYTE:
+                        renewed = done
+                        deadline.extend()
+            deadline.left(url)
+        if done < size:
+            raise UrlUnreachable(f"{url}: the body ended after {done} of {size} bytes")
+
     def close(self) -> None:
         """Close the kept connections."""
         self._pools.clear()
 
     def _pieces(self, url: str) -> Generator[bytes, None, None]:
-        with _Deadline(self._seconds) as deadline, _errors(url, deadline):
+        with Deadline(self._seconds) as deadline, _errors(url, deadline):
             response = self._follow(url, deadline)
             with contextlib.closing(response):
                 yield from self._body(url, response)
             # A body of unknown length that was cut off looks like one that ended.
             deadline.left(url)
 
-    def _follow(self, url: str, deadline: _Deadline) -> BaseHTTPResponse:
+    def _follow(self, url: str, deadline: Deadline, headers: Mapping[str, str] = HEADERS) -> BaseHTTPResponse:
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._ask(url, deadline)
+            response = self._ask(url, deadline, headers)
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
                 _check_status(url, response)
@@ -97,7 +116,7 @@ class Egress:
             url = urljoin(url, location)
         raise UrlFailed(f"{url}: more than {MAX_REDIRECTS} redirects")
 
-    def _ask(self, url: str, deadline: _Deadline) -> BaseHTTPResponse:
+    def _ask(self, url: str, deadline: Deadline, headers: Mapping[str, str]) -> BaseHTTPResponse:
         if not url.lower().startswith(("http://", "https://")):
             raise UrlRefused(f"{url}: only http:// and https:// are fetched")
         left = deadline.left(url)
@@ -105,7 +124,7 @@ class Egress:
         return self._pools.request(
             "GET",
             url,
-            headers=HEADERS,
+            headers=headers,
             timeout=timeout,
             retries=False,
             redirect=False,
@@ -124,55 +143,6 @@ class Egress:
             raise UrlTooLarge(f"{url}: more than {self._max_bytes} bytes; MASKMILL_MAX_INPUT_BYTES sets the limit")
 
 
-class _Deadline:
-    """Cuts the connection that its thread uses when time is up: timeouts a read would let a slow drip last for ever."""
-
-    _current = threading.local()
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._ends = time.monotonic() + seconds
-        self._connection: HTTPConnection | None = None
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-
-    @classmethod
-    def watch(cls, connection: HTTPConnection) -> None:
-        """The fetch of this thread now uses `connection`."""
-        deadline: _Deadline = cls._current.deadline
-        deadline._connection = connection
-
-    def __enter__(self) -> Self:
-        self._current.deadline = self
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        self._connection = None
-
-    def left(self, url: str) -> float:
-        """Seconds until the end; UrlTimeout when there are none."""
-        left = self._ends - time.monotonic()
-        if left <= 0:
-            raise self.error(url)
-        return left
-
-    def passed(self) -> bool:
-        """Whether time is up."""
-        return time.monotonic() >= self._ends
-
-    def error(self, url: str) -> UrlTimeout:
-        return UrlTimeout(f"{url}: not delivered within {self._seconds:g} s; MASKMILL_URL_TIMEOUT sets the limit")
-
-    def _cut(self) -> None:
-        connection = self._connection
-        sock = getattr(connection, "sock", None)
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-
 def _pools(rule: AddressRule, threads: int) -> PoolManager:
     """A pool manager all of whose connections are made, and so judged, by `rule`."""
 
@@ -181,7 +151,7 @@ def _pools(rule: AddressRule, threads: int) -> PoolManager:
             return rule.connect(self.host, self.port, float(self.timeout or CONNECT_SECONDS))
 
         def request(self, *args: Any, **kwargs: Any) -> None:
-            _Deadline.watch(self)
+            Deadline.watch(self)
             super().request(*args, **kwargs)
 
     class Secure(Plain, HTTPSConnection):
@@ -211,7 +181,7 @@ def _check_status(url: str, response: BaseHTTPResponse) -> None:
 
 
 @contextlib.contextmanager
-def _errors(url: str, deadline: _Deadline) -> Iterator[None]:
+def _errors(url: str, deadline: Deadline) -> Iterator[None]:
     try:
         yield
     except MaskmillError:

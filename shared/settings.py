@@ -70,6 +70,7 @@ class Settings(BaseModel):
     # Worker
     models: Names = Field(default=("shapes",), description="Models a worker loads, by name or path, comma-separated.")
     models_dir: Path = Field(default=Path.home() / ".maskmill/models", description="Folder of model directories.")
+    catalogue: Path | None = Field(default=None, description="File of further models that `models pull` knows.")
     batch_size: int = Field(default=8, ge=1, description="Most pictures in one run of a model.")
     batch_bytes: int = Field(default=64 << 20, description="Most bytes of input tensors in one run.")
     cpu_threads: int = Field(default=os.cpu_count() or 1, ge=1, description="Threads of one model session on the CPU.")

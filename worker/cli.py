@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from shared.logs import set_up_logging
 from shared.settings import Settings
 
 if TYPE_CHECKING:
+    from worker.models.catalogue import Entry
     from worker.predict import Prediction
 
 SOME_FAILED, WRONG = 1, 2
@@ -98,7 +100,7 @@ def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], as_json: bool
 
 @click.group()
 def models() -> None:
-    """List models, add one, or check that one runs here."""
+    """List models, pull or add one, or check that one runs here."""
 
 
 @models.command("list")
@@ -124,6 +126,24 @@ def add_model(source: Path, name: str | None) -> None:
     click.echo(add_paddlex(source, Settings.from_env(os.environ), name))
 
 
+@models.command("pull")
+@click.argument("name", required=False)
+@click.option("--list", "list_them", is_flag=True, help="List what can be pulled.")
+def pull_model(name: str | None, list_them: bool) -> None:
+    """Download a model of the catalogue into the models folder, verified; goes on where it was interrupted."""
+    from worker.models.catalogue import catalogue
+
+    settings = Settings.from_env(os.environ)
+    known = catalogue(settings.catalogue)
+    for each, entry in known.items() if list_them else ():
+        click.echo(f"{each:20} {entry.size / 1e6:8.1f} MB  {entry.licence:12} {entry.about}")
+    if list_them:
+        return
+    if name not in known:
+        raise click.UsageError(f"name a model: {', '.join(known)}")
+    _pull(name, known[name], settings)
+
+
 @models.command("check")
 @click.argument("name", metavar="NAME|PATH")
 @device_option
@@ -139,6 +159,20 @@ def check_model(name: str, device: str | None, as_json: bool) -> None:
         click.echo(json.dumps(report))
     for key, value in {} if as_json else report.items():
         click.echo(f"{key:10} {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _pull(name: str, entry: Entry, settings: Settings) -> None:
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from shared.egress import Egress
+    from worker.pull import pull
+
+    columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with contextlib.closing(Egress(settings)) as egress, Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(name, total=entry.size)
+        folder = pull(name, entry, settings.models_dir, egress, lambda done: progress.update(task, completed=done))
+    click.echo(f"{folder}: {entry.licence}; try it with: maskmill models check {name}")
 
 
 def read_settings(models: str | None) -> Settings:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,14 +23,21 @@ class Reply:
     pieces: Body
 
 
+Answer = Reply | Callable[[Message], Reply]
+
+
 @dataclass
 class FileServer:
-    """Routes may be added while it runs; `requests` lists the paths asked for and `connections` counts sockets."""
+    """Routes may be added while it runs; `requests` lists the paths asked for and `connections` counts sockets.
+
+    `ranges` lists each request's Range and If-Range.
+    """
 
     port: int = 0
     folder: Path | None = None
-    routes: dict[str, Reply] = field(default_factory=dict)
+    routes: dict[str, Answer] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    ranges: list[tuple[str | None, str | None]] = field(default_factory=list)
     connections: int = 0
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
@@ -59,16 +67,34 @@ class FileServer:
         headers = {"Content-Length": str(size)} if announced else {"Connection": "close"}
         return self._route(path, Reply(200, headers, lambda: (bytes(65536) for _ in range(size // 65536))))
 
-    def reply_to(self, path: str) -> Reply:
+    def resumable(self, path: str, body: bytes, *, etag: str | None = '"1"', cuts: Iterable[int] = ()) -> str:
+        """Send a body, or the rest that Range and If-Range ask for; the first answers break off after `cuts` bytes."""
+        left = list(cuts)
+
+        def answer(asked: Message) -> Reply:
+            rest = asked["Range"] and asked["If-Range"] in (None, etag)
+            start = int(asked["Range"].removeprefix("bytes=").removesuffix("-")) if rest else 0
+            headers = {"Content-Length": str(len(body) - start)} | ({"ETag": etag} if etag else {})
+            if rest:
+                headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+            end = start + left.pop(0) if left else len(body)
+            if end < len(body):
+                headers["Connection"] = "close"
+            return Reply(206 if rest else 200, headers, lambda: [body[start:end]])
+
+        return self._route(path, answer)
+
+    def reply_to(self, path: str, asked: Message) -> Reply:
         """The answer for a path: its route, else a file of the folder, else 404."""
         if path in self.routes:
-            return self.routes[path]
+            answer = self.routes[path]
+            return answer if isinstance(answer, Reply) else answer(asked)
         file = self.folder / path.lstrip("/") if self.folder else None
         if file is None or not file.is_file():
             return Reply(404, {"Content-Length": "0"}, list)
         return Reply(200, {"Content-Length": str(file.stat().st_size)}, lambda: [file.read_bytes()])
 
-    def _route(self, path: str, reply: Reply) -> str:
+    def _route(self, path: str, reply: Answer) -> str:
         self.routes["/" + path.lstrip("/")] = reply
         return self.url(path)
 
@@ -102,7 +128,8 @@ def _handler(files: FileServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             files.requests.append(self.path)
-            reply = files.reply_to(self.path)
+            files.ranges.append((self.headers["Range"], self.headers["If-Range"]))
+            reply = files.reply_to(self.path, self.headers)
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
