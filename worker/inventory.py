@@ -71,8 +71,7 @@ def _describe(name: str, models_dir: Path, carried: bool) -> Known:
         package = find(name, models_dir)
     except ModelInvalid as error:
         return Known(name, str(models_dir / name), carried, problem=error.reason)
-    family = package.manifest.family if package.manifest else None
-    return Known(name, str(package.weights), carried, family, package.digest)
+    return Known(name, str(package.weights), carried, package.family, package.digest)
 
 
 def _tensor(port: Port) -> str:

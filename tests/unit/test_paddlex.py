@@ -16,7 +16,8 @@ from tests.paddlex_models import LABELS, write_answering, write_config, write_en
 from worker.device import Device
 from worker.instances import Image, Instances
 from worker.models import Model, load
-from worker.models.paddlex import MOST_MASK_BYTES, canvas_size
+from worker.models.fit import within
+from worker.models.paddlex import MOST_MASK_BYTES
 
 HEIGHT, WIDTH = 60, 80
 COUNT = np.array([3], np.int32)
@@ -136,9 +137,12 @@ def test_a_simulated_device_repeats_outputs_without_a_batch_dimension(tmp_path: 
         ((boxes_of((0, 0.9, 0, 0, 9, 9)), COUNT), r"expected outputs .* got fetch_name_0 float32"),
         (
             (boxes_of((0, 0.9, 0, 0, 9, 9)), COUNT, filled(2)),
-            r"as many masks as boxes, got .*fetch_name_2 \[2, 60, 80\]",
+            r"as many masks as boxes, got .*fetch_name_2 int32\[2, 60, 80\]",
         ),
-        ((boxes_of((2, 0.9, 0, 0, 9, 9)), COUNT, filled(1)), r"class 2: expected one of 2 labels"),
+        (
+            (boxes_of((2, 0.9, 0, 0, 9, 9)), COUNT, filled(1)),
+            r"fetch_name_0: expected classes below 2 \(labels\), got 2",
+        ),
     ],
 )
 def test_outputs_that_are_not_as_expected_are_named_on_load(
@@ -181,7 +185,7 @@ def test_a_model_yaml_of_this_family_needs_the_inference_yml(tmp_path: Path) -> 
 def test_masks_are_asked_for_at_the_pictures_size_or_in_its_shape(
     picture: tuple[int, int], most: int, expected: tuple[int, int]
 ) -> None:
-    assert canvas_size(*picture, most) == expected
+    assert within(*picture, most) == expected
 
 
 def disc(folder: Path) -> Model:

@@ -24,6 +24,9 @@ FAMILIES: dict[str, type[Family]] = {
     "paddlex": PaddleX,
 }
 
+SIZED_BY_VALUES = {"paddlex"}
+"""Families whose graphs read from an input's values how large their outputs are to be."""
+
 
 def load(name: str, device: Device, settings: Settings) -> Model:
     """The model of that name or path, on `device`, checked there with a first run.
@@ -31,7 +34,8 @@ def load(name: str, device: Device, settings: Settings) -> Model:
     Raises ModelInvalid, naming the tensor or the file that is not as expected, and DeviceUnavailable.
     """
     package = find(name, settings.models_dir)
-    runner = open_runner(package.weights, device, settings.cpu_threads)
+    plan_memory = package.family not in SIZED_BY_VALUES
+    runner = open_runner(package.weights, device, settings.cpu_threads, plan_memory=plan_memory)
     try:
         manifest = package.manifest or _describe(runner.signature)
         model = Model(package.name, package.digest, manifest, _family(manifest, runner.signature), runner)

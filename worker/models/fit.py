@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -101,3 +102,10 @@ def tensor(canvas: Image, normalisation: Normalisation) -> NDArray[np.float32]:
         if (mean, std) != (0, 1):
             out[:] = (out - np.float32(mean)) / np.float32(std)
     return result
+
+
+def within(height: int, width: int, most_pixels: int) -> tuple[int, int]:
+    """That [height, width], or the largest of the same shape that has no more than `most_pixels`."""
+    shrink = math.sqrt(min(most_pixels / (height * width), 1))
+    rows = min(max(int(height * shrink), 1), most_pixels)
+    return rows, min(max(int(width * shrink), 1), most_pixels // rows)

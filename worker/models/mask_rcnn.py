@@ -14,7 +14,6 @@ A mask is where its probability, interpolated, exceeds one half.
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from worker.instances import Image, Instances
 from worker.lattice import Lattice
 from worker.masks import Mask, Window
 from worker.models.family import Outputs, Port, Prepared, Signature
-from worker.models.fit import Fit, corner, tensor
+from worker.models.fit import Fit, corner, tensor, within
 from worker.models.manifest import Manifest, Normalisation
 from worker.models.nms import best
 from worker.models.ports import check_classes, fixed_size, settled_size, shapes
@@ -108,8 +107,7 @@ class MaskRcnn:
         if self._bounds is not None:
             fit = corner(height, width, self._bounds, ZOO_SHORT)
             return replace(fit, outer=(_strides(fit.inner[0]), _strides(fit.inner[1])))
-        shrink = min(math.sqrt(MOST_PIXELS / (height * width)), 1)
-        inner = max(int(height * shrink), 1), max(int(width * shrink), 1)
+        inner = within(height, width, MOST_PIXELS)
         return Fit(height, width, inner, inner)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from worker.instances import Image, Instances
 from worker.models.family import Family, Outputs, Prepared
 from worker.models.manifest import Manifest
 from worker.models.runner import Runner
+
+WARM_UP_SIDE = 1280
 
 
 class Model:
@@ -53,9 +56,13 @@ class Model:
     def check(self) -> None:
         """Run a picture of plain shapes through all three steps, which also warms the device up.
 
+        The picture is so large that a graph which answers at the picture's size takes as much memory as it ever will:
+        a runtime's arena that grows step by step ends half as large again.
         Raises ModelError: ModelInvalid where the outputs are not as the family needs them.
         """
-        prepared = self.prepare(_sample(self.input_size or (640, 640)))
+        height, width = self.input_size or (WARM_UP_SIDE, WARM_UP_SIDE)
+        enlarge = math.ceil(WARM_UP_SIDE / math.sqrt(height * width))
+        prepared = self.prepare(_sample((height * enlarge, width * enlarge)))
         self.finish(self.infer([prepared])[0], prepared, self.threshold)
 
     def _run(self, prepared: Sequence[Prepared]) -> list[Outputs]:

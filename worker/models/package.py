@@ -25,6 +25,13 @@ class Package:
     digest: str
     manifest: Manifest | None
 
+    @property
+    def family(self) -> str | None:
+        """The family where the files beside the ONNX file tell it; else its metadata may."""
+        if self.manifest is not None:
+            return self.manifest.family
+        return "paddlex" if (self.weights.parent / PADDLEX_CONFIG).is_file() else None
+
 
 def find(name: str, models_dir: Path) -> Package:
     """The package of that name: embedded, in `models_dir` (a folder, or NAME.onnx), or at that path.

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from shared.errors import ModelInvalid
 from worker.models.family import Outputs, Port, Signature
+from worker.models.nms import best
+from worker.models.ports import shapes
 
 _EXPECTED_INPUTS = "three inputs float32: image [n, 3, height, width], im_shape [n, 2] and scale_factor [n, 2]"
 _EXPECTED_OUTPUTS = (
@@ -44,8 +46,10 @@ class Inputs:
 @dataclass(frozen=True, slots=True)
 class Rows:
     """What the graph found, row by row: scores float32 [n], class_ids int64 [n], masks [n,h,w] of any type, set where
-    above 0; boxes float32 [n,4], x1 y1 x2 y2 in the masks' pixels, where there are any."""
+    above 0; boxes float32 [n,4], x1 y1 x2 y2 in the masks' pixels, where there are any. `source` is the tensor that
+    holds the classes."""
 
+    source: str
     scores: Floats
     class_ids: NDArray[np.int64]
     boxes: Floats | None
@@ -53,11 +57,9 @@ class Rows:
 
     def above(self, threshold: float) -> NDArray[np.intp]:
         """Rows whose score exceeds `threshold`, best first; never one that only fills up (score 0, or class -1)."""
-        real = (self.scores > max(threshold, 0)) & (self.class_ids >= 0)
-        if self.boxes is not None:
-            real &= np.isfinite(self.boxes).all(axis=1)
-        rows = np.flatnonzero(real)
-        return rows[np.argsort(-self.scores[rows], kind="stable")]
+        rows = best(self.scores, max(threshold, 0), len(self.scores))
+        rows = rows[self.class_ids[rows] >= 0]
+        return rows if self.boxes is None else rows[np.isfinite(self.boxes[rows]).all(axis=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,15 @@ class Answers:
         if self.boxes is not None:
             table = outputs[self.boxes.name]
             class_ids = np.where(np.isfinite(table[:, 0]), table[:, 0], -1).astype(np.int64)
-            rows = Rows(table[:, 1], class_ids, table[:, 2:6], masks)
+            rows = Rows(self.boxes.name, table[:, 1], class_ids, table[:, 2:6], masks)
         else:
             assert self.scores is not None
             assert self.labels is not None
-            rows = Rows(outputs[self.scores.name], outputs[self.labels.name], None, masks)
+            rows = Rows(self.labels.name, outputs[self.scores.name], outputs[self.labels.name], None, masks)
         if not len(rows.scores) == len(rows.class_ids) == len(masks):
-            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in outputs.items())
-            raise ModelInvalid(f"expected as many masks as {'boxes' if self.boxes else 'scores'}, got {shapes}")
+            raise ModelInvalid(
+                f"expected as many masks as {'boxes' if self.boxes else 'scores'}, got {shapes(outputs)}"
+            )
         return rows
 
 

@@ -6,12 +6,11 @@ answer boxes float32 [n,6] of class, score, x1 y1 x2 y2, a count and masks [n,he
 int64 [n], scores float32 [n] and masks. Outputs are told apart by rank and type: their names are generated.
 
 The graph enlarges the mask of every row, wanted or not, to the size asked for. That is the picture's where all rows fit
-into MOST_MASK_BYTES; else the largest of the same shape that does, and what comes back is enlarged inside each box.
+into MOST_MASK_BYTES, or it is of ALWAYS_PIXELS; else the largest of the same shape, enlarged again inside each box.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,15 +21,19 @@ from shared.errors import ModelInvalid
 from worker.instances import Image, Instances
 from worker.masks import Mask, Window
 from worker.models.family import Outputs, Port, Prepared, Signature
-from worker.models.fit import Fit
+from worker.models.fit import Fit, within
 from worker.models.manifest import Manifest
 from worker.models.package import PADDLEX_CONFIG
 from worker.models.paddle_config import Config
 from worker.models.paddle_ports import Answers, Inputs
 from worker.models.paddle_steps import fixed_size, resized, tensor
+from worker.models.ports import check_classes
 
 MOST_MASK_BYTES = 256 << 20
 """All rows' masks at the size asked for, as the float32 that the graph makes of them; its peak is twice that."""
+
+ALWAYS_PIXELS = 640 * 480
+"""A size at which masks are asked for whatever they need: 352 MiB for the 300 rows of PP-YOLOE_seg."""
 
 # Rows of one picture, by `arch`; the R-CNNs and SOLOv2 add one that means nothing.
 _ROWS = {"DETR": 100, "RCNN": 101, "SOLOv2": 101, "PPYOLOE": 300}
@@ -47,7 +50,7 @@ class PaddleX:
         self._steps = config.steps
         self._inputs = Inputs.of(signature)
         self._outputs = Answers.of(signature)
-        self._most_pixels = MOST_MASK_BYTES // (4 * _rows(self._outputs.masks, config.arch))
+        self._most_pixels = max(MOST_MASK_BYTES // (4 * _rows(self._outputs.masks, config.arch)), ALWAYS_PIXELS)
         self._check_size(manifest)
 
     @staticmethod
@@ -73,7 +76,7 @@ class PaddleX:
         height, width = image.shape[:2]
         inner = resized(self._steps, height, width)
         pixels = tensor(self._steps, image)
-        canvas = canvas_size(height, width, self._most_pixels)
+        canvas = within(height, width, self._most_pixels)
         tensors = {
             self._inputs.image.name: pixels,
             self._inputs.im_shape.name: np.array([inner], np.float32),
@@ -90,8 +93,7 @@ class PaddleX:
         kept = rows.above(threshold)
         if not len(kept):
             return Instances.none()
-        if (highest := rows.class_ids[kept].max()) >= self._labels:
-            raise ModelInvalid(f"class {highest}: expected one of {self._labels} labels, 0 to {self._labels - 1}")
+        check_classes(rows.source, rows.class_ids[kept], self._labels)
         size: tuple[int, int] = rows.masks.shape[1:]
         canvas = Fit(fit.height, fit.width, size, size)
         boxes = canvas.boxes(_extents(rows.masks, kept) if rows.boxes is None else rows.boxes[kept])
@@ -106,13 +108,6 @@ class PaddleX:
         for side, resize in zip(image.shape[2:], fixed or ("a varying size",) * 2, strict=True):
             if isinstance(side, int) and side != resize:
                 raise ModelInvalid(f"{image}: {PADDLEX_CONFIG} resizes pictures to {fixed or 'a varying size'}")
-
-
-def canvas_size(height: int, width: int, most_pixels: int) -> tuple[int, int]:
-    """The [height, width] at which masks are asked for: the picture's, or its shape within `most_pixels`."""
-    shrink = math.sqrt(min(most_pixels / (height * width), 1))
-    rows = min(max(int(height * shrink), 1), most_pixels)
-    return rows, min(max(int(width * shrink), 1), most_pixels // rows)
 
 
 def _rows(masks: Port, arch: str) -> int:

@@ -55,8 +55,8 @@ class Simulation:
         return self._real.run({name: tensor[:1] for name, tensor in tensors.items()})
 
 
-def open_runner(weights: Path, device: Device, threads: int) -> Runner:
-    """The runner for a device; `sim:N` runs on the CPU once."""
+def open_runner(weights: Path, device: Device, threads: int, *, plan_memory: bool = True) -> Runner:
+    """The runner for a device; `sim:N` runs on the CPU once. For `plan_memory` see Session."""
     if device.kind == "sim":
-        return Simulation(Session(weights, Device("cpu"), threads), device.index / 1000)
-    return Session(weights, device, threads)
+        return Simulation(Session(weights, Device("cpu"), threads, plan_memory=plan_memory), device.index / 1000)
+    return Session(weights, device, threads, plan_memory=plan_memory)

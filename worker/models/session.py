@@ -35,12 +35,16 @@ _DEVICE_ERRORS = (ort_errors.Fail, ort_errors.EPFail, ort_errors.RuntimeExceptio
 
 
 class Session:
-    """The file run by onnxruntime on `device`, with `threads` of its own where that is the CPU."""
+    """The file run by onnxruntime on `device`, with `threads` of its own where that is the CPU.
 
-    def __init__(self, weights: Path, device: Device, threads: int) -> None:
+    With `plan_memory` it lays out what a run needs by the inputs' shapes. Where an input's values decide how large
+    things become, that plan is wrong, and its block is held beside those that are needed.
+    """
+
+    def __init__(self, weights: Path, device: Device, threads: int, *, plan_memory: bool = True) -> None:
         """Raises ModelInvalid for a file that is no runnable ONNX, DeviceUnavailable where the device cannot run it."""
         missing = _preload(device)
-        self._session = _start(weights, device, threads)
+        self._session = _start(weights, device, threads, plan_memory)
         _check_provider(self._session, device, missing)
         self.provider = self._session.get_providers()[0]
         self.signature = Signature(
@@ -58,11 +62,12 @@ class Session:
             raise ModelError(f"the model did not run: {_first_line(error)}") from None
 
 
-def _start(weights: Path, device: Device, threads: int) -> Any:
+def _start(weights: Path, device: Device, threads: int, plan_memory: bool) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = threads
+    options.enable_mem_pattern = plan_memory
     # Spinning threads win nothing here and take the cores from decoding and drawing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = _providers(device)
