@@ -2,8 +2,8 @@
 
 Run `python -m benchmarks.folder MODEL FOLDER`; MODEL is a raw Ultralytics segmentation export, fixed to one size. The
 plain loop reads, preprocesses and runs one picture after the other, makes each instance's mask at the picture's
-size, draws with Pillow, and writes dense masks as indented JSON. Each way is a process of its own, ROUNDS times, in turn
-and on every core; loading the model and its first run are not counted.
+size, draws with Pillow, and writes dense masks as indented JSON. Each way is a process of its own on every core, ROUNDS
+times in turn; loading the model and its first run are not counted.
 """
 
 from __future__ import annotations

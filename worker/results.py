@@ -44,10 +44,14 @@ class Picture:
     data: bytes
 
     @classmethod
-    def encoded(cls, drawn: Image, path: str | Path) -> Picture:
+    def encoded(cls, drawn: Image, path: str) -> Picture:
         """The picture in the format that a file's name claims, or as PNG."""
         suffix = image_suffix("input", FORMATS.get(PurePosixPath(path).suffix.lower()), max(drawn.shape))
         return cls(suffix, encode_image(drawn, suffix))
+
+    def is_for(self, suffix: str) -> bool:
+        """Whether a name with that suffix claims this format."""
+        return FORMATS.get(suffix.lower()) == FORMATS[f".{self.suffix}"]
 
     def decoded(self) -> Pillow.Image:
         """The picture again."""
@@ -99,11 +103,11 @@ class Result(dict[str, Any]):
             logger.warning("no picture of %s: %s", self["input_path"] or self.name, reason)
             return
         own = PurePosixPath(self["input_path"] or "").suffix
-        suffix = own if _claims(own, self._picture) else f".{self._picture.suffix}"
-        target = self._target(save_path, "image/", suffix)
-        fits = _claims(target.suffix, self._picture)
-        picture = self._picture if fits else Picture.encoded(np.asarray(self._picture.decoded()), target)
-        target.write_bytes(picture.data)
+        target = self._target(save_path, "image/", own if self._picture.is_for(own) else f".{self._picture.suffix}")
+        if self._picture.is_for(target.suffix):
+            target.write_bytes(self._picture.data)
+        else:
+            self._picture.decoded().save(target)
 
     def _target(self, save_path: str | Path, kind: str, suffix: str) -> Path:
         path = Path(save_path)
@@ -141,11 +145,6 @@ def failed(item: Named, failure: Failure) -> Result:
     """The result of an input that failed: no boxes, no masks, and why."""
     origin = {"input_path": item.input_path, "page_index": item.page_index}
     return Result({**origin, "boxes": [], "masks": [], "error": failure.model_dump()}, item.name)
-
-
-def _claims(suffix: str, picture: Picture) -> bool:
-    """Whether a name with that suffix claims the picture's own format."""
-    return FORMATS.get(suffix.lower()) == FORMATS[f".{picture.suffix}"]
 
 
 def _plain(mask: Any) -> Any:

@@ -187,8 +187,10 @@ def test_results_can_be_saved_under_names_of_ones_own(pipeline: InstanceSegmenta
     [result] = pipeline.predict(save(folder / "a.png", frame()))
     result.save_to_img("new/one.jpg")
     result.save_to_json("new/two.json", indent=None, ensure_ascii=True)
-    with Pillow.open("new/one.jpg") as drawn:
-        assert (drawn.format, drawn.size) == ("JPEG", (64, 64))
+    result.save_to_img("new/one.gif")
+    for name, form in (("one.jpg", "JPEG"), ("one.gif", "GIF")):
+        with Pillow.open(folder / "new" / name) as drawn:
+            assert (drawn.format, drawn.size) == (form, (64, 64))
     assert "\n" not in (folder / "new/two.json").read_text()
 
 
