@@ -66,7 +66,7 @@ class PlainLoop:
         scores, class_ids = classes.max(axis=1), classes.argmax(axis=1)
         corner = rows[:, :2] - rows[:, 2:4] / 2
         listed = np.concatenate([corner, rows[:, 2:4]], axis=1)
-        kept = np.array(cv2.dnn.NMSBoxesBatched(listed, scores, class_ids, self._threshold, OVERLAP), int)  # type: ignore[arg-type]
+        kept = np.array(cv2.dnn.NMSBoxesBatched(listed, scores, class_ids, self._threshold, OVERLAP), int)  # type: ignore[arg-type, type-var]
         boxes = np.concatenate([corner, corner + rows[:, 2:4]], axis=1)[kept]
         boxes = (boxes - [left, top, left, top]) / scale
         boxes = boxes.clip(0, [shape[1], shape[0], shape[1], shape[0]])
