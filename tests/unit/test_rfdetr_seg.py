@@ -103,6 +103,11 @@ def test_one_logit_more_than_labels_stands_for_nothing(tmp_path: Path) -> None:
     assert found.class_ids.tolist() == [2]
 
 
+def test_a_background_that_is_listed_as_the_first_label_is_never_found(tmp_path: Path) -> None:
+    found = run(model(tmp_path, answers(4, (0, 0, 0.9), (1, 3, 0.8)), labels=["__background__", *LABELS]), grey(50, 50))
+    assert found.class_ids.tolist() == [3]
+
+
 def test_numbers_that_are_not_finite_are_no_instances(tmp_path: Path) -> None:
     given = answers(3, (0, 1, 0.9), (1, 1, 0.8), (2, 1, 0.7))
     given["dets"][0, 0, 2], given["labels"][0, 1, 1] = np.nan, np.nan

@@ -28,7 +28,7 @@ from worker.models.family import Outputs, Port, Prepared, Signature
 from worker.models.fit import Fit, corner, tensor, within
 from worker.models.manifest import Manifest, Normalisation
 from worker.models.nms import best
-from worker.models.ports import check_classes, fixed_size, settled_size, shapes
+from worker.models.ports import BACKGROUND, check_classes, fixed_size, settled_size, shapes
 
 MASK_LEVEL = 0.5
 STRIDE = 32
@@ -39,7 +39,6 @@ ZOO_SHORT, ZOO_BOUNDS = 800, (1333, 1333)
 MASK_BYTES = 512 << 20
 MOST_PIXELS = MASK_BYTES // (100 * 4)
 
-BACKGROUND = "__background__"
 EXPECTED = "boxes float32[n, 4], labels int64[n], scores float32[n] and masks float32[n, 1, rows, columns]"
 
 Floats = NDArray[np.float32]

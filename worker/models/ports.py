@@ -11,6 +11,9 @@ from shared.errors import ModelInvalid
 from worker.models.family import Port, Signature
 from worker.models.manifest import Manifest
 
+BACKGROUND = "__background__"
+"""What a list of labels may begin with, where the model counts its classes from 1."""
+
 
 def picture_input(signature: Signature) -> Port:
     """The only input, float32 [n, 3, height, width]; raises ModelInvalid where it is another."""

@@ -17,7 +17,7 @@ from worker.models.family import Outputs, Port, Prepared, Signature
 from worker.models.fit import Fit, tensor
 from worker.models.manifest import Manifest, Normalisation
 from worker.models.nms import best
-from worker.models.ports import fixed_batch, picture_input, settled_size
+from worker.models.ports import BACKGROUND, fixed_batch, picture_input, settled_size
 
 MOST_INSTANCES = 300
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -34,6 +34,7 @@ class RfDetrSeg:
 
     def __init__(self, manifest: Manifest, signature: Signature) -> None:
         self._labels = len(manifest.labels)
+        self._named = np.array([label != BACKGROUND for label in manifest.labels])
         given = "normalisation" in manifest.model_fields_set
         self._normalisation = manifest.normalisation if given else IMAGENET
         self._input = picture_input(signature)
@@ -69,7 +70,7 @@ class RfDetrSeg:
         logits = logits[:, _columns(self._logits.name, logits.shape[1], self._labels)]
         # Beyond 80 a float32 sigmoid does not change any more, and exp would overflow.
         scores = 1 / (1 + np.exp(-logits.clip(-80, 80)))
-        scores[~np.isfinite(boxes).all(axis=1)] = 0
+        scores *= self._named & np.isfinite(boxes).all(axis=1)[:, None]
         pairs = best(scores.ravel(), threshold, MOST_INSTANCES)
         queries, class_ids = np.divmod(pairs, self._labels)
         lattice = fit.lattice(*masks.shape[1:])
@@ -93,7 +94,8 @@ def _outputs(signature: Signature) -> tuple[Port, Port, Port]:
 def _columns(tensor: str, count: int, labels: int) -> NDArray[np.intp]:
     """Which logit belongs to each label.
 
-    One logit a label, or one more, which stands for nothing; or COCO's 91 category numbers for its 80 labels.
+    One logit a label, or one more at the end that stands for nothing; or COCO's 91 category numbers for its 80 labels.
+    A model that was trained with classes from 1 on has the background as its first label.
     """
     if (count, labels) == (COCO_LOGITS, COCO_LABELS):
         return np.setdiff1d(np.arange(count), COCO_GAPS)
