@@ -139,6 +139,7 @@ def test_a_simulated_device_repeats_outputs_without_a_batch_dimension(tmp_path: 
             (boxes_of((0, 0.9, 0, 0, 9, 9)), COUNT, filled(2)),
             r"as many masks as boxes, got .*fetch_name_2 int32\[2, 60, 80\]",
         ),
+        ((np.zeros((1, 7), np.float32), COUNT, filled(1)), r"expected outputs .*; got fetch_name_0 float32\[1, 7\]"),
         (
             (boxes_of((2, 0.9, 0, 0, 9, 9)), COUNT, filled(1)),
             r"fetch_name_0: expected classes below 2 \(labels\), got 2",

@@ -86,10 +86,12 @@ class Answers:
         raise signature.mismatch(_EXPECTED_OUTPUTS, ports)
 
     def rows(self, outputs: Outputs) -> Rows:
-        """The rows of one picture; raises ModelInvalid where the tensors are not of one length."""
+        """The rows of one picture; raises ModelInvalid where shapes left open turn out not to fit."""
         masks = outputs[self.masks.name]
         if self.boxes is not None:
             table = outputs[self.boxes.name]
+            if table.shape[1:] != (6,):
+                raise ModelInvalid(f"expected {_EXPECTED_OUTPUTS}; got {shapes(outputs)}")
             class_ids = np.where(np.isfinite(table[:, 0]), table[:, 0], -1).astype(np.int64)
             rows = Rows(self.boxes.name, table[:, 1], class_ids, table[:, 2:6], masks)
         else:
