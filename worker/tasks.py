@@ -52,6 +52,7 @@ def serve_device(settings: Settings, device: str, lane: Lane) -> None:
         children[0].run(model)
 
     signals.worker_process_init.connect(open_child, weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: children[0].leave(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: draining.set(), weak=False)
     app.task(name=RUN)(run)
     queues = [queue_name(lane, find(name, settings.models_dir).name) for name in settings.models]
