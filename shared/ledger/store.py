@@ -291,7 +291,7 @@ class Ledger:
 
     def _now(self) -> float:
         """Redis's clock, the only one: those of two hosts may differ."""
-        seconds, microseconds = cast(tuple[int, int], self._redis.time())
+        seconds, microseconds = self._redis.time()
         return seconds + microseconds / 1e6
 
     def ping(self) -> None:
