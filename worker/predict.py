@@ -60,6 +60,7 @@ class _Slot:
     model: Model
     fetcher: Fetcher
     over: threading.Event
+    closed: threading.Event
     prediction: Prediction | None = None
 
     @property
@@ -71,7 +72,7 @@ class _Slot:
         return self.item.pdf
 
     def wanted(self) -> bool:
-        return True
+        return not self.closed.is_set()
 
     def fetch(self) -> bytes:
         return patiently(self.fetcher.fetch, self.item.location)
@@ -85,7 +86,7 @@ class _Slot:
     def done(self, done: Done) -> None:
         if done.failure:
             self.fail(done.failure)
-        else:
+        elif done.error is None:
             self.prediction = Prediction(self.item, done.value.artifacts, done.value.instances)
             self.over.set()
 
@@ -106,6 +107,7 @@ class Predictor:
         self._fetcher = Fetcher(self._settings, storage, Egress(self._settings))
         self._expander = Expander(self._settings, storage, self._fetcher)
         self._broken: Exception | None = None
+        self._closed = threading.Event()
         self.model = load(model, device, self._settings)
         self.pipeline = Pipeline(self.model, self._settings, self._break)
 
@@ -118,7 +120,8 @@ class Predictor:
         self.close()
 
     def close(self) -> None:
-        """End the pipeline's threads and remove what was kept of URLs."""
+        """End the pipeline's threads, dropping what they have not begun, and remove what was kept of URLs."""
+        self._closed.set()
         self.pipeline.close()
         self._scratch.cleanup()
 
@@ -146,7 +149,7 @@ class Predictor:
         for item, _ in self._expander.items(job, 0, None):
             while waiting and (len(waiting) == WINDOW or waiting[0].over.is_set()):
                 yield waiting.popleft()
-            slot = _Slot(item, job.options, self.model, self._fetcher, threading.Event())
+            slot = _Slot(item, job.options, self.model, self._fetcher, threading.Event(), self._closed)
             waiting.append(slot)
             if item.failure:
                 slot.fail(item.failure)
