@@ -48,7 +48,7 @@ class InferRequest(BaseModel):
 class Mask(BaseModel):
     """The mask inside the box."""
 
-    rleResult: str = Field(description="COCO's compressed run lengths.")  # noqa: N815 (the seed's spelling)
+    rleResult: str = Field(description="COCO's compressed run lengths.")  # noqa: N815 (PaddleX's spelling)
     size: tuple[int, int] = Field(description="[height, width] of the mask.")
 
 
@@ -101,7 +101,7 @@ api = APIBlueprint(
 
 
 class _Refused(MaskmillError):
-    """The request is wrong: its (type, place, message) as a JSON list, as the seed writes them."""
+    """The request is wrong: its (type, place, message) as a JSON list, as PaddleX writes them."""
 
     code, status = "invalid_request", 422
 
@@ -140,7 +140,7 @@ def infer() -> Response:
 
 
 def parse(body: bytes) -> InferRequest:
-    """The request of a body; raises with the seed's own words for each field that is wrong."""
+    """The request of a body; raises with PaddleX's own words for each field that is wrong."""
     document = _document(body)
     if isinstance(document, dict) and isinstance(document.get("logId"), str):
         g.log_id = document["logId"]

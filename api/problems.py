@@ -1,4 +1,4 @@
-"""Every error becomes an answer: RFC 9457 problem documents below /v1, the seed's envelope elsewhere."""
+"""Every error becomes an answer: RFC 9457 problem documents below /v1, PaddleX's envelope elsewhere."""
 
 from __future__ import annotations
 
@@ -105,15 +105,15 @@ def _fields(error: MaskmillError) -> list[FieldError]:
 
 def _answer(status: int, code: str, detail: str, fields: Sequence[FieldError] = ()) -> Response:
     answer = (
-        _problem(status, code, detail, fields) if request.path.startswith("/v1") else _seed_answer(status, code, detail)
+        _problem(status, code, detail, fields) if request.path.startswith("/v1") else _enveloped(status, code, detail)
     )
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
     return answer
 
 
-def _seed_answer(status: int, code: str, detail: str) -> Response:
-    # The seed's own words where it has some; else what was wrong.
+def _enveloped(status: int, code: str, detail: str) -> Response:
+    # PaddleX's own words where it has some; else what was wrong.
     plain = status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
     message = HTTPStatus(status).phrase if plain else UNEXPECTED if code == "internal" else detail
     return envelope(status, message, g.get("log_id"))

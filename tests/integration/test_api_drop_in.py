@@ -253,14 +253,14 @@ def test_an_unknown_path_is_404_in_the_envelope(web: FlaskClient) -> None:
     assert (answer.json["errorCode"], answer.json["errorMsg"]) == (404, "Not Found")
 
 
-def test_health_is_the_seeds(web: FlaskClient) -> None:
+def test_health_is_paddlexs(web: FlaskClient) -> None:
     answer = web.get("/health")
     assert list(answer.json) == ["logId", "errorCode", "errorMsg"]
     assert (answer.json["errorCode"], answer.json["errorMsg"]) == (0, "Healthy")
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_client_in_the_style_of_the_seeds_runs_over_http(api_server: ApiServer) -> None:
+def test_a_client_in_the_style_of_paddlexs_runs_over_http(api_server: ApiServer) -> None:
     answer = requests.post(api_server.url + PATH, json={"image": IMAGE}, timeout=30)
     assert answer.status_code == 200
     result = answer.json()["result"]
