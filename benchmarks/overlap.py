@@ -63,23 +63,28 @@ def simulated() -> None:
 
 def real() -> None:
     """The real model through the queue against the bare loop, in turn."""
-    loops, rounds, ratios = [], [], []
+    loops, defaults, rounds, ratios = [], [], [], []
     with _folders(REAL_TIMES) as (_, pictures):
         count = len(list(pictures.iterdir()))
         print(f"\n{MODEL} on the CPU, {count} pictures a turn; {load()}")
-        loops.append(_loop(pictures))
+        loops.append(bare_loop(MODEL, pictures))
         for _ in range(REAL_ROUNDS):
-            with run_stack(MODEL, [("cpu", "bulk")], local_roots=(pictures,)) as stack:
-                _run(stack, pictures, MODEL)
-                rounds.append(_run(stack, pictures, MODEL))
-            loops.append(_loop(pictures))
+            rounds.append(_queue(pictures))
+            loops.append(bare_loop(MODEL, pictures))
+            defaults.append(bare_loop(MODEL, pictures, "default"))
             ratios.append(rounds[-1].rate / statistics.mean(loops[-2:]))
-            print(
-                f"  loop {loops[-2]:.1f}, queue {rounds[-1].rate:.1f}, loop {loops[-1]:.1f}: {ratios[-1]:.3f}; {load()}"
-            )
-    print(f"bare loop {spread(loops)} pictures/s")
+            before, after, plain = loops[-2], loops[-1], defaults[-1]
+            turn = f"loop {before:.1f}, queue {rounds[-1].rate:.1f}, loop {after:.1f}, default session {plain:.1f}"
+            print(f"  {turn}: {ratios[-1]:.3f}; {load()}", flush=True)
+    print(f"bare loop {spread(loops)} pictures/s; with onnxruntime's default threads {spread(defaults)}")
     print(f"queue     {spread([one.rate for one in rounds])} pictures/s: {spread(ratios, 3)} of the loops beside it")
     _print_cpu(rounds)
+
+
+def _queue(pictures: Path) -> Round:
+    with run_stack(MODEL, [("cpu", "bulk")], local_roots=(pictures,)) as stack:
+        _run(stack, pictures, MODEL)
+        return _run(stack, pictures, MODEL)
 
 
 @contextmanager
@@ -99,11 +104,6 @@ def _run(stack: Stack, pictures: Path, model: str) -> Round:
     count, seconds = status.counts.done, stack.seconds(status)
     spent = {name: (now - before.get(name, 0)) * 1e3 / count for name, now in cpu_seconds().items()}
     return Round(count / seconds, spent)
-
-
-def _loop(pictures: Path) -> float:
-    found = bare_loop(MODEL, pictures)
-    return float(found["pictures"] / found["wall"])
 
 
 def _print_cpu(rounds: list[Round]) -> None:
