@@ -94,7 +94,7 @@ def _with_model(services: Services, wanted: JobRequest) -> Options:
     try:
         served = services.ledger.models()
     except LedgerUnavailable as error:
-        # A job is accepted without Redis; the planner checks what could not be checked here.
+        # A job is accepted without Redis; one whose model nobody serves waits until a worker does.
         log.warning("accepting without a look at the models served: %s", error.reason)
         return wanted.options
     return submissions.choose_model(wanted, served, services.settings)

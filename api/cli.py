@@ -83,7 +83,14 @@ def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bo
     pdf = _given({key: rest.pop(key) for key in ("dpi", "pages", "password")})
     options = _given(rest) | ({"pdf": pdf} if pdf else {})
     client = _client(url)
-    status = client.submit(inputs, options=options, name=name, local=local)
+    with bar("MB sent", hidden=as_json) as advance:
+        status = client.submit(
+            inputs,
+            options=options,
+            name=name,
+            local=local,
+            progress=lambda sent, total: advance(_mb(sent), _mb(total), ""),
+        )
     if wait or out:
         _say(as_json, f"Job {status.id} is accepted.")
         _finish(client, status.id, out, as_json=as_json)
@@ -190,6 +197,10 @@ def _client(url: str | None) -> Client:
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _mb(count: int) -> int:
+    return round(count / 1e6)
 
 
 def _say(as_json: bool, line: str) -> None:

@@ -60,11 +60,12 @@ class Client:
         name: str | None = None,
         local: bool = False,
         server_paths: Iterable[str | Path] = (),
+        progress: Callable[[int, int], None] | None = None,
     ) -> JobStatus:
         """Submit files, folders with all below them, and http(s) URLs as one job.
 
-        Files are uploaded piece by piece; with `local` their paths are sent instead, for the worker to read, as it
-        reads the `server_paths` from its own disk.
+        Files are uploaded piece by piece, and `progress` is told the bytes sent and their total; with `local` their
+        paths are sent instead, for the worker to read, as it reads the `server_paths` from its own disk.
         """
         urls, paths = _sort_out(inputs)
         sources = [{"type": "url", "url": url} for url in urls]
@@ -72,7 +73,7 @@ class Client:
         there = [*map(Path, server_paths), *(paths if local else ())]
         sources += [{"type": "path", "path": str(path.absolute())} for path in there]
         job: dict[str, Any] = {"sources": sources, "options": dict(options or {})}
-        form = Form(job | ({"name": name} if name else {}), files)
+        form = Form(job | ({"name": name} if name else {}), files, progress)
         # The key makes a second try harmless after an answer that never came.
         key = {"Idempotency-Key": secrets.token_urlsafe(24)}
         return _status(self._twice("/v1/jobs", data=form, headers={"Content-Type": form.content_type} | key))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,11 @@ class Attachment:
 class Form:
     """The parts "job" and "files" of a submission; may be iterated again, as a second try needs."""
 
-    def __init__(self, job: Any, files: Sequence[Attachment]) -> None:
+    def __init__(
+        self, job: Any, files: Sequence[Attachment], progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """`progress` is told the bytes sent and their total, piece after piece."""
+        self._progress = progress
         self._boundary = secrets.token_hex(16)
         self._job = self._head('name="job"', "application/json") + json.dumps(job).encode() + b"\r\n"
         self._files = [(self._file_head(file), file.path, file.path.stat().st_size) for file in files]
@@ -40,6 +44,14 @@ class Form:
         return len(self._job) + sum(len(head) + size + 2 for head, _, size in self._files) + len(self._end)
 
     def __iter__(self) -> Iterator[bytes]:
+        sent, total = 0, len(self)
+        for piece in self._pieces():
+            yield piece
+            sent += len(piece)
+            if self._progress:
+                self._progress(sent, total)
+
+    def _pieces(self) -> Iterator[bytes]:
         yield self._job
         for head, path, size in self._files:
             yield head

@@ -127,6 +127,7 @@ def resume(path: JobPath) -> Response:
     answer = _move(path.job_id, services().ledger.resume)
     with contextlib.suppress(LedgerUnavailable):
         services().doorbell.ring_plan(path.job_id)
+        services().doorbell.ring("bulk", find_job(services(), path.job_id).options.model)
     return answer
 
 

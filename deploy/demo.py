@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
-import sys
+import tempfile
 import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from shared.errors import MaskmillError
 
 if TYPE_CHECKING:
     from api.client import Client
@@ -40,20 +43,29 @@ def demo(out: Path, devices: str | None, port: int) -> None:
     click.echo(f"Drawing the inputs in {out / 'inputs'}")
     samples = draw_samples(out / "inputs")
     with ExitStack() as opened:
-        stack = _open_stack(opened, samples, devices, port)
+        stack = _open_stack(opened, samples, _data_folder(opened, out), devices, port)
         click.echo("Starting Redis, the control worker, a worker for each lane, and the API")
         stack.start(threading.Event())
         wrong = _run(stack, samples, _serve(opened, samples.served), out / "results")
         click.echo("Stopping everything")
-    if wrong:
-        click.echo(f"Error: the demo did not end as it should: {wrong}", err=True)
-        sys.exit(1)
+        if wrong:
+            raise click.ClickException(f"{wrong}; the logs are kept in {stack.logs}")
     click.echo(f"Done. Pictures with their masks drawn: {out / 'results'}")
 
 
-def _open_stack(opened: ExitStack, samples: Samples, devices: str | None, port: int) -> Stack:
-    import tempfile
+def _data_folder(opened: ExitStack, out: Path) -> Path:
+    """A fresh folder, removed at the end unless its logs are needed to see what went wrong."""
+    data = Path(tempfile.mkdtemp(prefix="stack-", dir=out))
 
+    def tidy(_kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if not isinstance(error, (MaskmillError, click.ClickException)):
+            shutil.rmtree(data, ignore_errors=True)
+
+    opened.push(tidy)
+    return data
+
+
+def _open_stack(opened: ExitStack, samples: Samples, data: Path, devices: str | None, port: int) -> Stack:
     from deploy.folder import DataFolder
     from deploy.stack import Plan, Stack
     from shared.logs import set_up_logging
@@ -62,7 +74,6 @@ def _open_stack(opened: ExitStack, samples: Samples, devices: str | None, port: 
     update = {"api_port": port, "local_roots": (samples.folder,), "allow_networks": ("127.0.0.1/32",)}
     settings = read_settings("shapes").model_copy(update=update)
     set_up_logging(settings.log_level, "demo")
-    data = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="maskmill-demo-")))
     return opened.enter_context(Stack(settings, DataFolder(data), Plan(devices or choose_device(settings))))
 
 

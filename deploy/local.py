@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import signal
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def up(data: Path, devices: str | None, models: str | None, verbose: bool, **res
     set_up_logging(settings.log_level, "up")
     stop = threading.Event()
     for number in STOP_SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, partial(_stop, stop))
     folder = DataFolder(data)
     with Stack(settings, folder, Plan(devices or choose_device(settings), rest["lanes"], rest["redis_port"])) as stack:
         if verbose:
@@ -77,7 +78,13 @@ def up(data: Path, devices: str | None, models: str | None, verbose: bool, **res
             _welcome(stack.url, folder.path)
         while not stop.wait(0.2):
             stack.tend()
-        click.echo("Stopping: what runs is finished first…", err=True)
+        click.echo("Stopping: what runs is finished first. Ctrl-C again ends it at once.", err=True)
+
+
+def _stop(stop: threading.Event, number: int, _frame: Any) -> None:
+    stop.set()
+    # A second signal ends this process, and the kernel its children.
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _settings(settings: Settings, port: int | None, roots: tuple[Path, ...], networks: tuple[str, ...]) -> Settings:

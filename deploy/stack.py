@@ -70,6 +70,11 @@ class Stack:
         host = self.settings.api_host
         return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
 
+    @property
+    def logs(self) -> Path:
+        """The folder of the processes' logs."""
+        return self._folder.logs
+
     def start(self, stop: threading.Event) -> bool:
         """Start everything and wait until it serves; False where `stop` was set before.
 

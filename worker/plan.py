@@ -48,7 +48,7 @@ class Planner:
             self.ledger.fail(job_id, Failure.of("plan", error))
             self.doorbell.ring_close(job_id)
             return
-        if ended and self.ledger.end_plan(lease) == "finalizing":
+        if ended and self.ledger.end_plan(lease) in ("finalizing", "failed"):
             self.doorbell.ring_close(job_id)
         elif not ended:
             self.ledger.rest_plan(lease)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -115,6 +116,11 @@ class DeviceChild:
     def run(self, model: str) -> None:
         """Run what is ready for `model` in this child's lane: shards, or requests that wait."""
         self._runners[model].run()
+
+    def leave(self) -> None:
+        """Serve no more; whoever asks for a model need not wait to find out."""
+        with contextlib.suppress(MaskmillError):
+            self._services.ledger.leave(self.owner)
 
     def _beat(self) -> None:
         cards = [card(pipeline.model) for pipeline in self._pipelines]

@@ -13,10 +13,12 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
 from celery import Celery, signals
+from celery.exceptions import SecurityWarning
 
 from shared.doorbell import CLOSE, CONTROL_QUEUE, PLAN, RUN, Lane, celery_app, queue_name
 from shared.errors import MaskmillError
@@ -52,6 +54,7 @@ def serve_device(settings: Settings, device: str, lane: Lane) -> None:
         children[0].run(model)
 
     signals.worker_process_init.connect(open_child, weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: children[0].leave(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: draining.set(), weak=False)
     app.task(name=RUN)(run)
     queues = [queue_name(lane, find(name, settings.models_dir).name) for name in settings.models]
@@ -101,6 +104,8 @@ def main(arguments: list[str]) -> None:
     """The entry of an exec'd worker process."""
     parent, kind, *rest = arguments
     settings = Settings.from_env(os.environ)
+    # Containers run as root; Celery's warning is about pickled messages, which are not accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     die_with_parent(int(parent))
     set_up_logging(settings.log_level, " ".join([kind, *rest]))
     settings.run_dir.mkdir(parents=True, exist_ok=True)

@@ -21,14 +21,11 @@ local done = redis.call('HINCRBY', KEYS[1], 'shards_done', 1)
 local time = redis.call('TIME')
 redis.call('HSET', KEYS[1], 'progress_at', time[1] + time[2] / 1e6)
 local total, rate = unpack(redis.call('HMGET', KEYS[1], 'total', 'max_failure_rate'))
-if state == 'running' and done == tonumber(shards) then
-  state = 'finalizing'
-  redis.call('HSET', KEYS[1], 'state', state)
-elseif (state == 'running' or state == 'planning') and total ~= '' and failed > rate * total then
+if (state == 'running' or state == 'planning') and total ~= '' and failed > rate * total then
   state = 'failed'
-  local reason = failed .. ' of ' .. total .. ' items failed, more than max_failure_rate ' .. rate .. ' allows'
-  local error = cjson.encode({stage = 'run', code = 'too_many_failures', reason = reason})
-  redis.call('HSET', KEYS[1], 'state', state, 'error', error)
+elseif state == 'running' and done == tonumber(shards) then
+  state = 'finalizing'
 end
+redis.call('HSET', KEYS[1], 'state', state)
 local hungry = state == 'planning' and redis.call('HLEN', KEYS[2]) * 2 <= tonumber(ARGV[7])
 return {'finished', state, hungry and 1 or 0}

@@ -78,9 +78,19 @@ def job_status(job_id: str, fields: Mapping[str, str], now: float) -> JobStatus:
             "finished_at": times["finished_at"],
             "rate": rate,
             "eta_seconds": _eta(left, rate, times["progress_at"], now) if going else None,
-            "error": Failure(**json.loads(fields["error"])) if fields.get("error") else None,
+            "error": _error(fields),
         }
     )
+
+
+def _error(fields: Mapping[str, str]) -> Failure | None:
+    """Why the job failed: the scripts end a job for one reason only, its failure rate; all others are given."""
+    if fields.get("error"):
+        return Failure(**json.loads(fields["error"]))
+    if fields["state"] != "failed":
+        return None
+    reason = f"{fields['failed']} items failed, more than max_failure_rate {fields['max_failure_rate']} allows"
+    return Failure(stage="run", code="too_many_failures", reason=reason)
 
 
 def _time(fields: Mapping[str, str], name: str) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +67,8 @@ class Ledger:
         """The job's status, or None where the ledger does not hold it."""
         with reachable():
             fields = cast(dict[str, str], self._redis.hgetall(self._key("job", job_id)))
-        return job_status(job_id, fields, time.time()) if fields else None
+            now = self._now()
+        return job_status(job_id, fields, now) if fields else None
 
     def jobs(self, after: str | None = None, limit: int = 50) -> list[JobStatus]:
         """Up to `limit` jobs, newest first, after the job `after` of the page before."""
@@ -172,7 +172,8 @@ class Ledger:
         with reachable():
             held_until = self._redis.hget(self._key("job", job_id), "plan_until")
             outstanding = self._redis.hlen(self._key("job", job_id, "shards"))
-        return float(held_until or 0) > time.time() or outstanding >= self.window
+            now = self._now()
+        return float(held_until or 0) > now or outstanding >= self.window
 
     # Shards
 
@@ -224,7 +225,7 @@ class Ledger:
     def expire(self) -> list[tuple[str, int]]:
         """Free the shards whose lease is over, counting a crash each; (job id, shard) of those freed."""
         with reachable():
-            late = cast(list[str], self._redis.zrangebyscore(self._key("leases"), 0, time.time() + 1, 0, 1000))
+            late = cast(list[str], self._redis.zrangebyscore(self._key("leases"), 0, self._now(), 0, 1000))
         return [(job_id, shard) for job_id, shard in map(_member, late) if self._expire(job_id, shard)]
 
     def _expire(self, job_id: str, shard: int) -> bool:
@@ -252,8 +253,9 @@ class Ledger:
 
     def serve(self, owner: str, cards: Sequence[ModelCard]) -> None:
         """Say that `owner` is alive and serves these models; to be said again within WORKER_SECONDS."""
-        entry = {"seen": time.time(), "models": [card.model_dump(mode="json") for card in cards]}
+        models = [card.model_dump(mode="json") for card in cards]
         with reachable():
+            entry = {"seen": self._now(), "models": models}
             self._redis.hset(self._key("workers"), owner, json.dumps(entry))
 
     def leave(self, owner: str) -> None:
@@ -265,8 +267,8 @@ class Ledger:
         """What each live worker serves."""
         with reachable():
             entries = cast(dict[str, str], self._redis.hgetall(self._key("workers")))
+            fresh = self._now() - WORKER_SECONDS
         parsed = {owner: json.loads(text) for owner, text in entries.items()}
-        fresh = time.time() - WORKER_SECONDS
         return {
             owner: [ModelCard.model_validate(card) for card in entry["models"]]
             for owner, entry in parsed.items()
@@ -286,6 +288,11 @@ class Ledger:
             for job_id in oldest:
                 if not self._redis.exists(self._key("job", job_id)):
                     self._redis.zrem(self._key("jobs"), job_id)
+
+    def _now(self) -> float:
+        """Redis's clock, the only one: those of two hosts may differ."""
+        seconds, microseconds = self._redis.time()
+        return seconds + microseconds / 1e6
 
     def ping(self) -> None:
         """Raise LedgerUnavailable unless Redis answers."""

@@ -63,9 +63,13 @@ def test_local_sends_paths_not_files(client: Client, services: Services) -> None
 def test_a_file_larger_than_a_piece_arrives_whole(client: Client, services: Services, tmp_path: Path) -> None:
     data = os.urandom(2_900_000)
     (tmp_path / "a.jpg").write_bytes(data)
-    (source,) = job_of(services, client.submit([tmp_path / "a.jpg"])).sources
+    told: list[tuple[int, int]] = []
+    submitted = client.submit([tmp_path / "a.jpg"], progress=lambda sent, total: told.append((sent, total)))
+    (source,) = job_of(services, submitted).sources
     assert isinstance(source, UploadSource)
     assert services.storage.get(source.key) == data
+    assert told == sorted(told)
+    assert told[-1][0] == told[-1][1] > len(data)
 
 
 def test_an_upload_does_not_pass_through_the_servers_memory(

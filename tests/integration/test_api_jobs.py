@@ -14,7 +14,6 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from redis import Redis
 from werkzeug.test import TestResponse
 
 from api import create_app
@@ -60,8 +59,7 @@ def test_an_accepted_job_is_marked_open_entered_and_rung(web: FlaskClient, servi
     status = services.ledger.status(job.id)
     assert status
     assert status.state == "queued"
-    with Redis.from_url(services.settings.redis_url) as client:
-        assert client.llen("maskmill:maskmill.control") == 1
+    assert services.doorbell.waiting("maskmill.control") == 1
 
 
 def test_files_and_json_sources_are_mixed_in_one_job(web: FlaskClient, services: Services) -> None:

@@ -191,6 +191,20 @@ def test_a_job_fails_once_too_many_items_have_failed(ledger: Ledger) -> None:
     assert status.error.code == "too_many_failures"
 
 
+def test_a_job_fails_for_its_failures_also_when_they_all_came_before_its_total_was_known(ledger: Ledger) -> None:
+    job_id = enter(ledger, shards=2, end=False, max_failure_rate=0.2)
+    for _ in range(2):
+        ledger.finish(claim(ledger), {"failed": 5, "succeeded": 5})
+    lease = ledger.claim_plan(job_id)
+    assert lease
+    assert ledger.end_plan(lease) == "failed"
+
+
+def test_the_last_failure_can_be_the_one_too_many(ledger: Ledger) -> None:
+    enter(ledger, shards=1, max_failure_rate=0.2)
+    assert ledger.finish(claim(ledger), {"failed": 3, "succeeded": 7}).state == "failed"
+
+
 def test_a_job_that_cannot_be_planned_says_why(ledger: Ledger) -> None:
     job_id = enter(ledger)
     ledger.claim_plan(job_id)

@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 
 from shared import keys
 from shared.jobs import Options, Shard
+from shared.ledger import Ledger
 from shared.sources import PathSource, PdfOptions, UploadSource, UrlSource
 from tests.services import FileServer, SwiftServer, run_redis
 from tests.services.workers import Workers, descendants, kill, run_workers, settings_for, wait_until
@@ -262,6 +263,13 @@ def test_workers_outlive_every_restart_of_redis(place: Path, tmp_path: Path) -> 
                 redis.start()
             report = workers.wait(job_id)
             assert (report.state, report.counts.succeeded) == ("completed", 480)
+
+
+def test_workers_that_are_drained_take_their_name_off(tmp_path: Path, redis_url: str) -> None:
+    settings = settings_for(tmp_path, redis_url)
+    with run_workers(settings):
+        pass
+    assert Ledger(settings.redis_url, settings.redis_prefix).workers() == {}
 
 
 def test_a_cancelled_job_stays_cancelled_when_redis_forgets_it(workers: Workers, place: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from training.shapes.net import SIZE, Exported, ShapesNet
 from training.shapes.outlines import CLASSES
 
-THRESHOLD, NMS_IOU = 0.35, 0.7
+THRESHOLD, NMS_IOU = 0.3, 0.7
 
 
 def export(checkpoint: Path, folder: Path) -> float:

@@ -42,9 +42,9 @@ class Simulation:
         if shape not in self._known:
             self._known[shape] = self._first(tensors, count)
         time.sleep(self._seconds * count)
-        known = self._known[shape]
-        # Alone, nothing is repeated: an output may be a scalar.
-        return known if count == 1 else [np.repeat(output, count, axis=0) for output in known]
+        outputs = self._known[shape]
+        # Alone, nothing is repeated: an output may be a scalar. Else views: copies would cost time the device does not.
+        return outputs if count == 1 else [np.broadcast_to(output, (count, *output.shape[1:])) for output in outputs]
 
     def _first(self, tensors: Tensors, count: int) -> list[NDArray[Any]]:
         """The outputs for the first picture: run alone, unless the export fixed how many run together."""
