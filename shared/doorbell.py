@@ -6,16 +6,14 @@ bookkeeping (kombu#305), and delivers others twice. Whoever hears the bell asks 
 
 from __future__ import annotations
 
-from typing import Literal
-
 from celery import Celery
 from kombu.exceptions import OperationalError
 
 from shared.connection import reachable
 from shared.errors import LedgerUnavailable
+from shared.jobs import Lane
 from shared.settings import Settings
 
-Lane = Literal["bulk", "interactive"]
 CONTROL_QUEUE = "maskmill.control"
 RUN, PLAN, CLOSE = "maskmill.run", "maskmill.plan", "maskmill.close"
 

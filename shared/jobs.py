@@ -16,6 +16,7 @@ JOB_ID_PATTERN = r"^[0-9a-z]{8,40}$"
 
 JobState = Literal["queued", "planning", "running", "paused", "finalizing", "completed", "failed", "cancelled"]
 OutcomeStatus = Literal["succeeded", "failed", "skipped"]
+Lane = Literal["bulk", "interactive"]
 MaskFormat = Literal["rle", "polygon", "dense"]
 
 FINAL_STATES: frozenset[JobState] = frozenset({"completed", "failed", "cancelled"})

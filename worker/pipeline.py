@@ -90,7 +90,7 @@ class Pipeline:
         self._stages = (
             _Stage("fetch", self._fetch_one, room=1),
             _Stage("decode", self._decode_one, room=settings.fetch_threads),
-            _Stage("infer", self._infer_one, room=2 * self._batch_limit),
+            _Stage("infer", self._infer_one, room=2 * model.runs * self._batch_limit),
             _Stage("finish", self._finish_one, room=2 * self._batch_limit),
             _Stage("deliver", self._deliver_one, room=settings.store_threads),
         )
@@ -98,7 +98,7 @@ class Pipeline:
         self._next = dict(zip((stage.name for stage in self._stages), self._stages[1:], strict=False))
         fetch.start(lambda: self._run(fetch), settings.fetch_threads)
         decoding.start(lambda: self._run(decoding), settings.decode_threads)
-        infer.start(lambda: self._run_inferrer(infer), 1)
+        infer.start(lambda: self._run_inferrer(infer), model.runs)
         finish.start(lambda: self._run(finish), settings.finish_threads)
         deliver.start(lambda: self._run(deliver), settings.store_threads)
 

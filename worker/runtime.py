@@ -14,6 +14,7 @@ from functools import partial
 from shared.doorbell import Doorbell
 from shared.egress import Egress
 from shared.errors import MaskmillError
+from shared.jobs import Lane
 from shared.ledger import Ledger, ModelCard
 from shared.replies import Replies
 from shared.settings import Settings
@@ -87,20 +88,20 @@ def open_sweeper(settings: Settings) -> Sweeper:
 class DeviceChild:
     """One process of one device and lane: its models loaded, its leases renewed, its stamp kept fresh."""
 
-    def __init__(self, settings: Settings, device: Device, lane: str, draining: Callable[[], bool]) -> None:
+    def __init__(self, settings: Settings, device: Device, lane: Lane, draining: Callable[[], bool]) -> None:
         limit_threads()
         self.owner = f"{settings.host_name}/{device}/{lane}/{os.getpid()}"
         self._settings = settings
         self._services = services = open_services(settings)
         self._leases = Leases(services.ledger)
         self._stamp = stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}")
-        self._pipelines = [self._open_pipeline(name, device) for name in settings.models]
+        self._pipelines = [self._open_pipeline(name, device, lane) for name in settings.models]
         open_runner = self._answerer if lane == "interactive" else partial(self._claimer, draining=draining)
         self._runners = {pipeline.model.name: open_runner(pipeline) for pipeline in self._pipelines}
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
 
-    def _open_pipeline(self, name: str, device: Device) -> Pipeline:
-        model = load(name, device.alone(), self._settings)
+    def _open_pipeline(self, name: str, device: Device, lane: Lane) -> Pipeline:
+        model = load(name, device.alone(), self._settings, lane=lane)
         logger.info("model %s (%s, %s) runs on %s", model.name, model.family, model.digest[:12], device)
         return Pipeline(model, self._settings, _give_up)
 

@@ -20,8 +20,9 @@ from typing import Any, cast
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
-from shared.doorbell import CLOSE, CONTROL_QUEUE, PLAN, RUN, Lane, celery_app, queue_name
+from shared.doorbell import CLOSE, CONTROL_QUEUE, PLAN, RUN, celery_app, queue_name
 from shared.errors import MaskmillError
+from shared.jobs import Lane
 from shared.logs import set_up_logging
 from shared.settings import Settings
 from worker.watch import die_with_parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import ModelInvalid
+from shared.jobs import Lane
 from shared.settings import Settings
 from worker.device import Device
 from worker.models.family import Family, Outputs, Prepared, Signature
@@ -25,20 +26,25 @@ FAMILIES: dict[str, type[Family]] = {
 }
 
 SIZED_BY_VALUES = {"paddlex"}
-"""Families whose graphs read from an input's values how large their outputs are to be."""
+"""Families whose graphs read from an input's values how large their outputs are to be; one run at once is enough."""
 
 
-def load(name: str, device: Device, settings: Settings) -> Model:
+def load(name: str, device: Device, settings: Settings, *, lane: Lane = "interactive") -> Model:
     """The model of that name or path, on `device`, checked there with a first run.
+
+    On the CPU the bulk lane makes one run a thread, several at once: no thread waits for another at the end of each
+    layer, so it is more pictures a second. Whoever waits for one picture is better served by all threads in one run.
 
     Raises ModelInvalid, naming the tensor or the file that is not as expected, and DeviceUnavailable.
     """
     package = find(name, settings.models_dir)
-    plan_memory = package.family not in SIZED_BY_VALUES
-    runner = open_runner(package.weights, device, settings.cpu_threads, plan_memory=plan_memory)
+    sized_by_values = package.family in SIZED_BY_VALUES
+    runs = settings.cpu_threads if lane == "bulk" and device.kind == "cpu" and not sized_by_values else 1
+    threads = settings.cpu_threads // runs
+    runner = open_runner(package.weights, device, threads, plan_memory=not sized_by_values)
     try:
         manifest = package.manifest or _describe(runner.signature)
-        model = Model(package.name, package.digest, manifest, _family(manifest, runner.signature), runner)
+        model = Model(package, manifest, _family(manifest, runner.signature), runner, runs)
         model.check()
     except ModelInvalid as error:
         raise ModelInvalid(f"model {package.name!r} ({package.weights}): {error.reason}") from None

@@ -15,17 +15,19 @@ from shared.errors import ModelInvalid
 from worker.instances import Image, Instances
 from worker.models.family import Family, Outputs, Prepared
 from worker.models.manifest import Manifest
+from worker.models.package import Package
 from worker.models.runner import Runner
 
 WARM_UP_SIDE = 1280
 
 
 class Model:
-    """A loaded model. `prepare` and `finish` are for any thread, `infer` for one."""
+    """A loaded model. `prepare` and `finish` are for any thread, `infer` for `runs` threads at once."""
 
-    def __init__(self, name: str, digest: str, manifest: Manifest, family: Family, runner: Runner) -> None:
-        self.name = name
-        self.digest = digest
+    def __init__(self, package: Package, manifest: Manifest, family: Family, runner: Runner, runs: int) -> None:
+        self.name = package.name
+        self.digest = package.digest
+        self.runs = runs
         self.family = manifest.family
         self.labels = manifest.labels
         self.threshold = manifest.threshold

@@ -15,7 +15,7 @@ from worker.models.session import Session
 
 
 class Runner(Protocol):
-    """A loaded ONNX file; one thread runs it."""
+    """A loaded ONNX file; the CPU may run it for several threads at once, every other device for one."""
 
     signature: Signature
     provider: str
