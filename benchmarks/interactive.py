@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from benchmarks.machine import load as machine_load
-from benchmarks.machine import machine, spread
+from benchmarks.machine import busy, machine, spread
 from benchmarks.pictures import picture_files, repeat
+from benchmarks.processor import undisturbed
 from benchmarks.recorded import NAME, record
 from benchmarks.stack import Lanes, Stack, run_stack
 from shared.jobs import Options
@@ -78,7 +78,7 @@ class Times:
 
 def main() -> None:
     """Measure every case and print the table."""
-    print(f"{machine()}; {machine_load()}")
+    print(machine())
     print(
         f"{REQUESTS} requests a case, in turn; milliseconds: median (least-most), 'added' the difference of medians\n"
     )
@@ -89,22 +89,26 @@ def main() -> None:
         (folder / "pictures").mkdir()
         repeat(picture_files(), BULK_TIMES, folder / "pictures")
         for case in CASES:
-            times = measure(case, folder)
+            times, others = measure(case, folder)
             added = statistics.median(times.http) - statistics.median(times.direct)
             columns = "".join(f"{spread(column):>22}" for column in (times.http, times.direct, times.undrawn))
-            print(f"{case!s:38}{columns}{added:8.1f}  {machine_load()}", flush=True)
+            print(f"{case!s:38}{columns}{added:8.1f}  {busy([others])}", flush=True)
 
 
-def measure(case: Case, folder: Path) -> Times:
-    """All requests of one case."""
+def measure(case: Case, folder: Path) -> tuple[Times, float]:
+    """All requests of one case, and the share of the machine that others took."""
     pictures = folder / "pictures"
     with (
         run_stack(case.model, case.lanes, api=True, models_dir=folder, local_roots=(pictures,)) as stack,
         Direct(case, folder) as direct,
         _connection(stack.url) as connection,
-        _bulk_job(stack, case, pictures),
     ):
-        return _take_turns(direct, connection)
+
+        def requests() -> Times:
+            with _bulk_job(stack, case, pictures):
+                return _take_turns(direct, connection)
+
+        return undisturbed(requests)
 
 
 def _take_turns(direct: Direct, connection: HTTPConnection) -> Times:

@@ -28,9 +28,9 @@ def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d")
 
 
-def load() -> str:
-    """How busy the machine was in the last minute: a figure measured beside other work says so."""
-    return f"load {os.getloadavg()[0]:.1f}"
+def busy(shares: Sequence[float]) -> str:
+    """How much of the machine others took while it was measured."""
+    return f"others took {min(shares) * 100:.0f}-{max(shares) * 100:.0f} % of the machine"
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

@@ -2,8 +2,8 @@
 
 Run `python -m benchmarks.overlap`. First a simulated device of 20 ms a picture: pictures a second through Redis, Celery
 and claims, from the first claim to the last outcome stored, against the 50 that the device can do. Then the real model
-on the CPU, against a bare loop of decode, prepare, run and finish in one process, which stores nothing; loop and queue
-take turns, since other work on the machine slows one as the other.
+on the CPU, against a bare loop of decode, prepare, run and finish in one process, which stores nothing; the two take
+turns. A turn during which other processes took more than 5 % of the machine is taken again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.loop import bare_loop
-from benchmarks.machine import load, machine, spread
+from benchmarks.machine import busy, machine, spread
 from benchmarks.pictures import picture_files, repeat
-from benchmarks.processor import cpu_seconds
+from benchmarks.processor import cpu_seconds, undisturbed
 from benchmarks.recorded import NAME, record
 from benchmarks.stack import Stack, run_stack
 from shared.jobs import Options
@@ -51,40 +51,45 @@ def simulated() -> None:
         record(MODEL, models)
         with run_stack(NAME, [(f"sim:{MILLISECONDS}", "bulk")], local_roots=(pictures,), models_dir=models) as stack:
             _run(stack, pictures, NAME)
-            print(f"\nsimulated device of {MILLISECONDS} ms a picture; {load()}")
-            rounds = [_run(stack, pictures, NAME) for _ in range(SIMULATED_ROUNDS)]
+            print(f"\nsimulated device of {MILLISECONDS} ms a picture", flush=True)
+            measured = [undisturbed(lambda: _run(stack, pictures, NAME)) for _ in range(SIMULATED_ROUNDS)]
             outcomes = stack.workers.outcomes(stack.workers.ledger.jobs()[0].id)
     instances = statistics.mean(outcome.instances or 0 for outcome in outcomes)
+    rounds, others = [one for one, _ in measured], [share for _, share in measured]
     rates = [one.rate for one in rounds]
-    print(f"{len(outcomes)} pictures a job, {instances:.1f} instances a picture, JSON and JPEG stored; {load()}")
+    print(f"{len(outcomes)} pictures a job, {instances:.1f} instances a picture, JSON and JPEG stored; {busy(others)}")
     print(f"queue     {spread(rates)} pictures/s of {limit:g}: {spread([rate / limit for rate in rates], 3)}")
     _print_cpu(rounds)
 
 
 def real() -> None:
     """The real model through the queue against the bare loop, in turn."""
-    loops, defaults, rounds, ratios = [], [], [], []
+    turns: list[tuple[float, Round, float]] = []
     with _folders(REAL_TIMES) as (_, pictures):
         count = len(list(pictures.iterdir()))
-        print(f"\n{MODEL} on the CPU, {count} pictures a turn; {load()}")
-        loops.append(bare_loop(MODEL, pictures))
+        print(f"\n{MODEL} on the CPU, {count} pictures a turn, pictures/s", flush=True)
         for _ in range(REAL_ROUNDS):
-            rounds.append(_queue(pictures))
-            loops.append(bare_loop(MODEL, pictures))
-            defaults.append(bare_loop(MODEL, pictures, "default"))
-            ratios.append(rounds[-1].rate / statistics.mean(loops[-2:]))
-            before, after, plain = loops[-2], loops[-1], defaults[-1]
-            turn = f"loop {before:.1f}, queue {rounds[-1].rate:.1f}, loop {after:.1f}, default session {plain:.1f}"
-            print(f"  {turn}: {ratios[-1]:.3f}; {load()}", flush=True)
-    print(f"bare loop {spread(loops)} pictures/s; with onnxruntime's default threads {spread(defaults)}")
-    print(f"queue     {spread([one.rate for one in rounds])} pictures/s: {spread(ratios, 3)} of the loops beside it")
-    _print_cpu(rounds)
+            loop, beside_loop = undisturbed(lambda: bare_loop(MODEL, pictures))
+            queue, beside_queue = _queue(pictures)
+            default, beside_default = undisturbed(lambda: bare_loop(MODEL, pictures, "default"))
+            turns.append((loop, queue, default))
+            shares = busy([beside_loop, beside_queue, beside_default])
+            print(f"  loop {loop:.1f}, queue {queue.rate:.1f}, loop as it comes {default:.1f}; {shares}", flush=True)
+    loops, queues, defaults = zip(*turns, strict=True)
+    rates = [queue.rate for queue in queues]
+    print(f"bare loop, session as in workers        {spread(loops)}")
+    print(f"bare loop, onnxruntime's default threads {spread(defaults)}")
+    print(f"queue, JSON and JPEG stored             {spread(rates)}")
+    for name, limits in (("the workers' session", loops), ("the default threads", defaults)):
+        ratios = [rate / limit for rate, limit in zip(rates, limits, strict=True)]
+        print(f"queue / bare loop with {name}: {spread(ratios, 3)}")
+    _print_cpu(list(queues))
 
 
-def _queue(pictures: Path) -> Round:
+def _queue(pictures: Path) -> tuple[Round, float]:
     with run_stack(MODEL, [("cpu", "bulk")], local_roots=(pictures,)) as stack:
         _run(stack, pictures, MODEL)
-        return _run(stack, pictures, MODEL)
+        return undisturbed(lambda: _run(stack, pictures, MODEL))
 
 
 @contextmanager

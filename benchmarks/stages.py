@@ -15,12 +15,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import load as machine_load
-from benchmarks.machine import machine
+from benchmarks.machine import busy, machine
 from benchmarks.pictures import data_folder, picture_files, repeat
+from benchmarks.processor import undisturbed
 from benchmarks.recorded import NAME, record
 from shared.egress import Egress
 from shared.jobs import Item, Job, Options
@@ -147,15 +148,16 @@ def measure(case: str, folder: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measure every case and print the table."""
-    print(f"{machine()}; {machine_load()}")
+    print(machine())
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         for part in ("models", "pictures"):
             (folder / part).mkdir()
         record(MODEL, folder / "models")
         count = len(repeat(picture_files(), TIMES, folder / "pictures"))
-        serial, cpu, simulated = (_in_process(case, name) for case in ("alone", "cpu", "sim:20"))
-    print(f"{MODEL}, {count} pictures, milliseconds a picture\n")
+        cases = [undisturbed(partial(_in_process, case, name)) for case in ("alone", "cpu", "sim:20")]
+    (serial, cpu, simulated), others = zip(*cases, strict=True)
+    print(f"{MODEL}, {count} pictures, milliseconds a picture; {busy(others)}\n")
     print(f"{'':22}{'alone':>18}{'overlapped, inside':>24}")
     print(f"{'':22}{'wall':>9}{'CPU':>9}{'cpu':>12}{'sim:20':>12}")
     for stage, parts in PARTS.items():
