@@ -21,6 +21,7 @@ def commands() -> dict[str, list[str]]:
         "accuracy": [weights, str(val79())],
         "masks": [],
         "one_picture": [weights, str(picture_files(1)[0])],
+        "folder": [weights, str(val79() / "images")],
     }
 
 
