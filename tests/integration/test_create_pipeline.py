@@ -100,6 +100,16 @@ def test_results_come_in_the_order_of_mixed_inputs(
     assert [bool(result.error) for result in results] == [False] * 3 + [True] + [False] * 4
 
 
+def test_inputs_are_read_as_results_are_asked_for(pipeline: InstanceSegmentation, folder: Path) -> None:
+    paths = [save(folder / f"{number}.png", frame()) for number in range(150)]
+    results = pipeline.predict(paths)
+    next(results)
+    Path(paths[-1]).unlink()
+    *most, last = results
+    assert [result.error for result in most] == [None] * 148
+    assert last.error
+
+
 def test_a_frame_and_the_file_of_it_give_equal_results(pipeline: InstanceSegmentation, folder: Path) -> None:
     rgb = np.zeros((48, 96, 3), np.uint8)
     rgb[:, :48], rgb[:, 48:] = (250, 120, 10), (200, 255, 90)
