@@ -1,9 +1,10 @@
 """How much of the device's rate is left with everything around it: the whole queue, artifacts stored in a folder.
 
 Run `python -m benchmarks.overlap`. First a simulated device of 20 ms a picture: pictures a second through Redis, Celery
-and claims, from the first claim to the last outcome stored, against the 50 that the device can do. Then the real model
-on the CPU, against a bare loop of decode, prepare, run and finish in one process, which stores nothing; the two take
-turns. A turn during which other processes took more than 5 % of the machine is taken again.
+and claims, from the first claim to the last outcome stored, against the 50 that the device can do; then faster devices,
+to show where one worker process ends. Then the real model on the CPU, against a bare loop of decode, prepare, run and
+finish in one process, which stores nothing; the two take turns. A turn during which other processes took more than 5 %
+of the machine is taken again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from benchmarks.stack import Stack, run_stack
 from shared.jobs import Options
 
 MODEL = "yolo11n-seg"
-MILLISECONDS = 20
+# Of a picture on the device; the shortest shows what one worker process can do at all on these cores.
+MILLISECONDS = (20, 10, 1)
 SIMULATED_TIMES, SIMULATED_ROUNDS = 5, 5
 REAL_TIMES, REAL_ROUNDS = 2, 5
 
@@ -40,18 +42,19 @@ class Round:
 def main() -> None:
     """Measure both and print them."""
     print(machine())
-    simulated()
+    for milliseconds in MILLISECONDS:
+        simulated(milliseconds)
     real()
 
 
-def simulated() -> None:
+def simulated(milliseconds: int) -> None:
     """The simulated device against its own rate."""
-    limit = 1000 / MILLISECONDS
+    limit = 1000 / milliseconds
     with _folders(SIMULATED_TIMES) as (models, pictures):
         record(MODEL, models)
-        with run_stack(NAME, [(f"sim:{MILLISECONDS}", "bulk")], local_roots=(pictures,), models_dir=models) as stack:
+        with run_stack(NAME, [(f"sim:{milliseconds}", "bulk")], local_roots=(pictures,), models_dir=models) as stack:
             _run(stack, pictures, NAME)
-            print(f"\nsimulated device of {MILLISECONDS} ms a picture", flush=True)
+            print(f"\nsimulated device of {milliseconds} ms a picture", flush=True)
             measured = [undisturbed(lambda: _run(stack, pictures, NAME)) for _ in range(SIMULATED_ROUNDS)]
             outcomes = stack.workers.outcomes(stack.workers.ledger.jobs()[0].id)
     instances = statistics.mean(outcome.instances or 0 for outcome in outcomes)
