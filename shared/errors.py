@@ -36,7 +36,6 @@ MaskmillError
 │   ├── StorageRefused          wrong keys, no bucket, no permission
 │   └── KeyNotFound             nothing is stored under that key
 ├── LedgerError             a move that the ledger's tables do not hold
-│   ├── StaleLease              the lease was lost: another attempt owns the work
 │   └── IllegalMove             the job's state does not lead there
 ├── ModelError              a model cannot be loaded or run
 │   ├── ModelInvalid            its files or tensors are not as its family needs
@@ -209,10 +208,6 @@ class KeyNotFound(StorageError):
 
 class LedgerError(MaskmillError):
     code, status = "ledger_error", 409
-
-
-class StaleLease(LedgerError):
-    code = "stale_lease"
 
 
 class IllegalMove(LedgerError):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from shared import keys
 from shared.doorbell import Doorbell
@@ -24,6 +25,7 @@ from worker.shards import ItemTask, ShardRun
 
 TURN_SECONDS = 20
 TOUCHES = 2
+KEPT_JOBS = 8
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +43,11 @@ class Claimer:
     leases: Leases
     draining: Callable[[], bool]
     _committing: queue.Queue[ShardRun] = field(default_factory=queue.Queue)
+    _job: Callable[[str], Job] = field(init=False)
 
     def __post_init__(self) -> None:
+        # A job is immutable and may name thousands of sources: it is not read again for each of its shards.
+        self._job = lru_cache(KEPT_JOBS)(self._read_job)
         threading.Thread(target=self._commit_all, name="commit", daemon=True).start()
 
     def run(self) -> None:
@@ -63,12 +68,13 @@ class Claimer:
             self.doorbell.ring("bulk", model)
 
     def _start(self, lease: ShardLease) -> None:
-        job = Job.model_validate_json(patiently(self.storage.get, keys.job(lease.job_id)))
-        shard = Shard.decode(patiently(self.storage.get, keys.shard(lease.job_id, lease.shard)))
-        counts = stored_counts(self.storage, lease.job_id, lease.shard) if lease.attempt > 1 else None
+        job = self._job(lease.job_id)
+        # Also at a first attempt: a ledger made anew from storage counts the attempts anew.
+        counts = stored_counts(self.storage, lease.job_id, lease.shard)
         if counts is not None:
             self._finish(job, lease, counts)
             return
+        shard = Shard.decode(patiently(self.storage.get, keys.shard(lease.job_id, lease.shard)))
         run = ShardRun(lease, job, shard.items, self._committing.put)
         self.leases.hold(run)
         if not run.items:
@@ -78,6 +84,9 @@ class Claimer:
         else:
             for item in run.items:
                 self._put(run, item)
+
+    def _read_job(self, job_id: str) -> Job:
+        return Job.model_validate_json(patiently(self.storage.get, keys.job(job_id)))
 
     def _put(self, run: ShardRun, item: Item, after: Callable[[], None] | None = None) -> None:
         if item.failure:

@@ -51,11 +51,10 @@ class _Work:
 
 
 class _Stage:
-    """A named step, the bounded line of work before it, and the threads that take from it."""
+    """A name, the bounded line of work before it, and the threads that take from it."""
 
-    def __init__(self, name: str, step: Callable[[_Work], None], room: int) -> None:
+    def __init__(self, name: str, room: int) -> None:
         self.name = name
-        self.step = step
         self.line: queue.Queue[_Work | None] = queue.Queue(maxsize=room)
         self._threads: list[threading.Thread] = []
 
@@ -88,19 +87,19 @@ class Pipeline:
         self._pixels = Budget(settings.pixels_in_flight)
         self._batch_limit = min(settings.batch_size, model.batch_limit)
         self._stages = (
-            _Stage("fetch", self._fetch_one, room=1),
-            _Stage("decode", self._decode_one, room=settings.fetch_threads),
-            _Stage("infer", self._infer_one, room=2 * model.runs * self._batch_limit),
-            _Stage("finish", self._finish_one, room=2 * self._batch_limit),
-            _Stage("deliver", self._deliver_one, room=settings.store_threads),
+            _Stage("fetch", room=1),
+            _Stage("decode", room=settings.fetch_threads),
+            _Stage("infer", room=2 * model.runs * self._batch_limit),
+            _Stage("finish", room=2 * self._batch_limit),
+            _Stage("deliver", room=settings.store_threads),
         )
         fetch, decoding, infer, finish, deliver = self._stages
         self._next = dict(zip((stage.name for stage in self._stages), self._stages[1:], strict=False))
-        fetch.start(lambda: self._run(fetch), settings.fetch_threads)
-        decoding.start(lambda: self._run(decoding), settings.decode_threads)
+        fetch.start(lambda: self._run(fetch, self._fetch_one), settings.fetch_threads)
+        decoding.start(lambda: self._run(decoding, self._decode_one), settings.decode_threads)
         infer.start(lambda: self._run_inferrer(infer), model.runs)
-        finish.start(lambda: self._run(finish), settings.finish_threads)
-        deliver.start(lambda: self._run(deliver), settings.store_threads)
+        finish.start(lambda: self._run(finish, self._finish_one), settings.finish_threads)
+        deliver.start(lambda: self._run(deliver, self._deliver_one), settings.store_threads)
 
     def put(self, task: Task) -> None:
         """Let a task in; waits while the pipeline is full."""
@@ -114,13 +113,13 @@ class Pipeline:
 
     # Threads
 
-    def _run(self, stage: _Stage) -> None:
+    def _run(self, stage: _Stage, step: Callable[[_Work], None]) -> None:
         while (work := stage.line.get()) is not None:
             started = time.perf_counter()
             try:
                 if not work.task.wanted():
                     raise _Dropped
-                stage.step(work)
+                step(work)
             except Exception as error:  # noqa: BLE001 - whatever an input does, it ends its own task only
                 self._end(work, stage.name, error)
             else:
@@ -179,9 +178,6 @@ class Pipeline:
         work.held_pixels = self._pixels.acquire(width * height)
         work.image = decode(data, task.page_index, task.pdf, self._settings)
         work.format = sniff(data[:HEAD_BYTES]) or ""
-
-    def _infer_one(self, work: _Work) -> None:
-        self._infer_batch([work])
 
     def _infer_batch(self, batch: list[_Work]) -> None:
         try:

@@ -5,13 +5,14 @@
 local state, attempt, shards, priority = unpack(redis.call('HMGET', KEYS[1], 'state', 'plan_attempt', 'shards', 'priority'))
 if attempt ~= ARGV[2] or (state == 'planning' and shards ~= ARGV[3]) then return 'stale' end
 if state ~= 'planning' then return state end
-if redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[6]) then return 'full' end
+-- Who waits for room keeps the right to plan as well: nobody has to begin the listing anew.
 local time = redis.call('TIME')
-local now = time[1] + time[2] / 1e6
+redis.call('HSET', KEYS[1], 'plan_until', time[1] + time[2] / 1e6 + ARGV[7])
+if redis.call('HLEN', KEYS[2]) >= tonumber(ARGV[6]) then return 'full' end
 redis.call('HSET', KEYS[2], ARGV[3], cjson.encode({items = tonumber(ARGV[4]), attempt = 0, crashes = 0}))
 redis.call('ZADD', KEYS[3], ARGV[3], ARGV[3])
 redis.call('ZADD', KEYS[4], 'NX', -priority * 1e12 + redis.call('INCR', KEYS[5]), ARGV[1])
-redis.call('HSET', KEYS[1], 'cursor', ARGV[5], 'plan_until', now + ARGV[7])
+redis.call('HSET', KEYS[1], 'cursor', ARGV[5])
 redis.call('HINCRBY', KEYS[1], 'shards', 1)
 redis.call('HINCRBY', KEYS[1], 'planned', ARGV[4])
 return 'added'

@@ -39,7 +39,8 @@ class RfDetrSeg:
         self._normalisation = manifest.normalisation if given else IMAGENET
         self._input = picture_input(signature)
         self._boxes, self._logits, self._masks = _outputs(signature)
-        self._size = settled_size(self._input, manifest)
+        self.batch = fixed_batch(self._input)
+        self.input_size = settled_size(self._input, manifest)
         count = self._logits.shape[2]
         if isinstance(count, int):
             _columns(self._logits.name, count, self._labels)
@@ -49,19 +50,9 @@ class RfDetrSeg:
         """None: its files do not name their classes."""
         return None
 
-    @property
-    def batch(self) -> int | None:
-        """The batch size that the export fixed, or None."""
-        return fixed_batch(self._input)
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """The size that the export fixed, or the manifest's."""
-        return self._size
-
     def prepare(self, image: Image) -> Prepared:
         """The picture stretched to the input's size."""
-        fit = Fit(image.shape[0], image.shape[1], self._size, self._size)
+        fit = Fit(image.shape[0], image.shape[1], self.input_size, self.input_size)
         return Prepared({self._input.name: tensor(fit.smooth(image), self._normalisation)}, fit)
 
     def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:  # noqa: ARG002

@@ -29,26 +29,17 @@ class RtmDetIns:
         self._normalisation = manifest.normalisation if "normalisation" in manifest.model_fields_set else MMDET
         self._input = picture_input(signature)
         self._dets, self._classes, self._masks = _outputs(signature)
-        self._size = settled_size(self._input, manifest)
+        self.batch = fixed_batch(self._input)
+        self.input_size = settled_size(self._input, manifest)
 
     @staticmethod
     def describe(_signature: Signature) -> Manifest | None:
         """None: its files do not name their classes."""
         return None
 
-    @property
-    def batch(self) -> int | None:
-        """The batch size that the export fixed, or None."""
-        return fixed_batch(self._input)
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """The size that the export fixed, or the manifest's."""
-        return self._size
-
     def prepare(self, image: Image) -> Prepared:
         """The picture resized at its ratio, and padded at the right or the bottom."""
-        fit = corner(image.shape[0], image.shape[1], self._size)
+        fit = corner(image.shape[0], image.shape[1], self.input_size)
         canvas = fit.apply(image, self._normalisation.pad)
         return Prepared({self._input.name: tensor(canvas, self._normalisation)}, fit)
 

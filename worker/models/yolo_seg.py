@@ -45,7 +45,8 @@ class YoloSeg:
         self._head, self._prototypes = _outputs(signature)
         self._final = _is_final(signature, self._head, self._prototypes, self._labels)
         self._fixed = fixed_size(self._input) is not None
-        self._size = settled_size(self._input, manifest)
+        self.batch = fixed_batch(self._input)
+        self.input_size = settled_size(self._input, manifest)
 
     @staticmethod
     def describe(signature: Signature) -> Manifest | None:
@@ -58,20 +59,10 @@ class YoloSeg:
         labels = tuple(str(names[index]) for index in sorted(names)) if isinstance(names, dict) else tuple(names)
         return Manifest(family="yolo_seg", labels=labels, input_size=size, threshold=0.25)
 
-    @property
-    def batch(self) -> int | None:
-        """The batch size that the export fixed, or None."""
-        return fixed_batch(self._input)
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """The size that the export fixed, or the one that pictures are fitted into."""
-        return self._size
-
     def prepare(self, image: Image) -> Prepared:
         """The picture letterboxed: into the fixed square, or into the smallest rectangle of whole strides."""
         height, width = image.shape[:2]
-        fit = letterbox(height, width, self._size, None if self._fixed else STRIDE)
+        fit = letterbox(height, width, self.input_size, None if self._fixed else STRIDE)
         canvas = fit.apply(image, self._normalisation.pad)
         return Prepared({self._input.name: tensor(canvas, self._normalisation)}, fit)
 
