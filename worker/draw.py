@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker import lettering
 from worker.instances import Image, Instances
+from worker.lettering import Line, line
 from worker.masks import Mask, Offsets
 
 # The seed's palette, RGB, in its order.
@@ -23,7 +23,11 @@ PALETTE: tuple[tuple[int, int, int], ...] = tuple(
 
 OPACITY = 0.5
 STRIP_PIXELS = 1 << 20
-SMALLEST_TEXT = 11
+# Pixels an em: at most so small where there is room, and where there is none.
+SMALLEST_TEXT, READABLE_TEXT = 13, 9
+# Ems around the baseline that every label has, around ink that goes further, and at both ends.
+ABOVE, BELOW, GAP, MARGIN = 1.0, 0.35, 0.1, 0.25
+SPACE = Line(width=0.27)
 WHITE, NAVY = (255, 255, 255), (20, 14, 53)
 
 Spans = tuple[Offsets, Offsets]
@@ -46,7 +50,7 @@ def draw(image: Image, instances: Instances, labels: tuple[str, ...], *, in_plac
     for box, class_id in zip(boxes, class_ids, strict=True):
         _outline(canvas, box, colour(class_id))
     for box, class_id, score in reversed(list(zip(boxes, class_ids, scores, strict=True))):
-        _label(canvas, box, f"{lettering.shown(labels[class_id], class_id)} {score:.2f}", colour(class_id))
+        _label(canvas, box, _name(labels, class_id), line(f"{score:.2f}"), colour(class_id))
     return canvas
 
 
@@ -120,28 +124,38 @@ def _outline(canvas: Image, box: list[float], tone: tuple[int, int, int]) -> Non
     cv2.rectangle(canvas, (x1, y1), (max(x2 - 1, x1), max(y2 - 1, y1)), tone, max(round(max(canvas.shape) / 400), 1))
 
 
-def _label(canvas: Image, box: list[float], text: str, tone: tuple[int, int, int]) -> None:
+def _name(labels: tuple[str, ...], class_id: int) -> Line:
+    """The class's label, or its id after a `#` where the label has no letter that can be drawn."""
+    name = line(labels[class_id])
+    return name if name.glyphs else line(f"#{class_id}")
+
+
+def _label(canvas: Image, box: list[float], name: Line, score: Line, tone: tuple[int, int, int]) -> None:
     """The text on a filled box above the instance, or inside it where there is no room; never outside the picture."""
     height, width = canvas.shape[:2]
-    size, extent = _text_size(text, max(round(0.018 * max(height, width)) + 2, SMALLEST_TEXT), width)
-    tall, wide = round(1.35 * size), extent + size // 2
+    text, size = _fitted(name, score, max(round(0.018 * max(height, width)) + 2, SMALLEST_TEXT), width)
+    above, below = max(ABOVE, text.above + GAP) * size, max(BELOW, text.below + GAP) * size
+    tall, wide = min(round(above + below), height), min(round(size * (text.width + 2 * MARGIN)), width)
     left = max(min(round(box[0]), width - wide), 0)
     top = round(box[1]) - tall
     top = max(min(top if top >= 0 else round(box[1]), height - tall), 0)
-    cv2.rectangle(canvas, (left, top), (left + wide - 1, top + tall - 1), tone, cv2.FILLED)
+    ink = text.ink(size, tall, wide, (MARGIN * size, above))
+    canvas[top : top + tall, left : left + wide] = _inks(tone)[ink]
+
+
+def _fitted(name: Line, score: Line, size: int, width: int) -> tuple[Line, int]:
+    """Name and score and the pixels an em; smaller where the picture is narrow, without the score where very narrow."""
+    for text in (name + SPACE + score, name):
+        fitting = min(size, int(width / (text.width + 2 * MARGIN)))
+        if fitting >= READABLE_TEXT:
+            return text, fitting
+    return name, READABLE_TEXT
+
+
+@functools.cache
+def _inks(tone: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The colour of a label's pixel by how much of it is ink, uint8 [256,3]."""
     red, green, blue = tone
     ink = WHITE if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else NAVY
-    cv2.putText(canvas, text, (left + size // 4, top + size), ink, lettering.font(), size, lettering.WEIGHT)
-
-
-def _text_size(text: str, size: int, width: int) -> tuple[int, int]:
-    """The font's size in pixels, and the text's width in it: `size`, or less where the picture is too narrow."""
-    extent = _extent(text, size)
-    if extent + size // 2 > width:
-        size = max(size * width // (extent + size // 2 + 1), 4)
-        extent = _extent(text, size)
-    return size, extent
-
-
-def _extent(text: str, size: int) -> int:
-    return int(cv2.getTextSize((0, 0), text, (0, 0), lettering.font(), size, lettering.WEIGHT)[2])
+    share = np.arange(256)[:, None] / 255
+    return np.rint(np.array(tone) * (1 - share) + np.array(ink) * share).astype(np.uint8)

