@@ -80,6 +80,9 @@ class Settings(BaseModel):
     store_threads: int = Field(default=8, ge=1, description="Artifacts stored at once by a child.")
     bytes_in_flight: int = Field(default=1 << 30, description="Most encoded bytes a child holds at once.")
     pixels_in_flight: int = Field(default=256_000_000, description="Most decoded pixels a child holds at once.")
+    outputs_in_flight: int = Field(
+        default=1 << 29, ge=1, description="Most bytes of model outputs that wait to be read, beside those of a run."
+    )
     run_dir: Path = Field(
         default=Path.home() / ".maskmill/run", description="Folder of the children's progress stamps."
     )

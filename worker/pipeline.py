@@ -2,7 +2,7 @@
 
 Tasks go in one by one and come out in any order, each through its own `done`. A stage that raises ends its
 own task and no other; a batch that raises is halved until the one that raises is alone. Memory is bounded by
-two budgets (encoded bytes, decoded pixels) and the queues' lengths, never by how many tasks there are.
+three budgets (encoded bytes, decoded pixels, outputs) and the queues' lengths, never by how many tasks there are.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class _Work:
     finished: Any = None
     held_bytes: int = 0
     held_pixels: int = 0
+    held_outputs: int = 0
 
     @property
     def tensors(self) -> Prepared:
@@ -85,7 +86,9 @@ class Pipeline:
         self._on_broken = on_broken
         self._bytes = Budget(settings.bytes_in_flight)
         self._pixels = Budget(settings.pixels_in_flight)
-        self._batch_limit = min(settings.batch_size, model.batch_limit)
+        self._outputs = Budget(settings.outputs_in_flight)
+        fitting = max(settings.outputs_in_flight // model.output_bytes, 1)
+        self._batch_limit = min(settings.batch_size, model.batch_limit, fitting)
         self._stages = (
             _Stage("fetch", room=1),
             _Stage("decode", room=settings.fetch_threads),
@@ -186,6 +189,7 @@ class Pipeline:
             self._halve(batch, error)
             return
         for work, output in zip(batch, outputs, strict=True):
+            work.held_outputs = self._outputs.acquire(sum(value.nbytes for value in output.values()))
             work.outputs = output
             self._pass_on("infer", work)
 
@@ -206,6 +210,8 @@ class Pipeline:
         options = work.task.options
         threshold = self.model.threshold if options.threshold is None else options.threshold
         instances = self.model.finish(work.outputs or {}, work.tensors, threshold, options.nms_iou)
+        # Before drawing and encoding, which take far longer.
+        self._drop_outputs(work)
         work.finished = work.task.finish(Segmented(work.image, instances, threshold, work.format))
         self._let_go(work)
 
@@ -226,8 +232,14 @@ class Pipeline:
         self.progress.count(-1)
         work.task.done(Done(failure=None if isinstance(error, _Dropped) else Failure.of(stage, error), error=error))
 
+    def _drop_outputs(self, work: _Work) -> None:
+        work.prepared = work.outputs = None
+        self._outputs.release(work.held_outputs)
+        work.held_outputs = 0
+
     def _let_go(self, work: _Work) -> None:
+        self._drop_outputs(work)
         self._bytes.release(work.held_bytes)
         self._pixels.release(work.held_pixels)
         work.held_bytes = work.held_pixels = 0
-        work.data, work.image, work.prepared, work.outputs = b"", None, None, None
+        work.data, work.image = b"", None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from shared.errors import StorageRefused, TruncatedInput
 from shared.jobs import Options
 from shared.settings import Settings
 from tests.onnx_models import SIZE, head_of, write_package
+from tests.paddlex_models import write_answering, write_config
 from worker.device import Device
 from worker.models import load
 from worker.pipeline import Pipeline
@@ -132,3 +134,53 @@ def test_a_task_that_nobody_wants_any_more_is_dropped(pipeline: Pipeline) -> Non
     probe.is_wanted = False
     run(pipeline, [probe])
     assert (probe.deliveries, probe.ends[0].failure) == ([], None)
+
+
+def test_outputs_wait_to_be_read_within_their_budget_however_many_pictures_there_are(tmp_path: Path) -> None:
+    # Masks that take longer to read than to answer with: every pixel a span of its own.
+    masks = np.tile((np.indices((640, 640)).sum(axis=0) % 2).astype(np.float32), (20, 1, 1))
+    outputs = (np.array(20), np.zeros(20, np.int64), np.full(20, 0.9, np.float32), masks)
+    write_config(write_answering(tmp_path / "mine", outputs), arch="SOLOv2")
+    settings = Settings(models_dir=tmp_path, cpu_threads=1, outputs_in_flight=masks.nbytes)
+    model = load("mine", Device("cpu"), settings)
+    pipeline = Pipeline(model, settings, lambda error: pytest.fail(str(error)))
+    one, many = (peak(pipeline, [Probe(picture(GREY, 640)) for _ in range(count)]) for count in (1, 12))
+    pipeline.close()
+    assert many - one < 1.5 * masks.nbytes
+
+
+def peak(pipeline: Pipeline, probes: list[Probe]) -> int:
+    """The most bytes that Python's and numpy's objects held at once."""
+    tracemalloc.start()
+    run(pipeline, probes)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [len(probe.deliveries) for probe in probes] == [1] * len(probes)
+    return most
+
+
+def make_sharing(folder: Path) -> Path:
+    """A model directory whose one score is 0.9 for a picture alone, and shared by the pictures of a run."""
+    package = write_package(folder, head_of(((8, 8, 40, 40), 1, 0.9)), threshold=0.5)
+    model = onnx.load(str(package / "model.onnx"))
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == "output0" else name for name in node.output]
+    share = [
+        helper.make_node("Shape", ["images"], ["shape"], end=1),
+        helper.make_node("Cast", ["shape"], ["count"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["before", "count"], ["output0"]),
+    ]
+    model.graph.node.extend(share)
+    model.opset_import[0].version = 15
+    onnx.save(model, str(package / "model.onnx"))
+    return package
+
+
+def test_a_run_takes_no_more_pictures_than_their_outputs_may_need(tmp_path: Path) -> None:
+    model = load(str(make_sharing(tmp_path / "mine")), Device("cpu"), Settings(cpu_threads=1))
+    settings = Settings(outputs_in_flight=model.output_bytes)
+    pipeline = Pipeline(model, settings, lambda error: pytest.fail(str(error)))
+    probes = [Probe(picture(WHITE)) for _ in range(32)]
+    run(pipeline, probes)
+    pipeline.close()
+    assert [probe.deliveries for probe in probes] == [[1]] * 32

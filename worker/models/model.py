@@ -35,6 +35,7 @@ class Model:
         self.signature = runner.signature
         self.provider = runner.provider
         self.batch_limit = family.batch or sys.maxsize
+        self.output_bytes = 1
         self._nms_iou = manifest.nms_iou
         self._family = family
         self._runner = runner
@@ -59,13 +60,15 @@ class Model:
         """Run a picture of plain shapes through all three steps, which also warms the device up.
 
         The picture is so large that a graph which answers at the picture's size takes as much memory as it ever will:
-        a runtime's arena that grows step by step ends half as large again.
+        a runtime's arena that grows step by step ends half as large again. `output_bytes` is what it answered with.
         Raises ModelError: ModelInvalid where the outputs are not as the family needs them.
         """
         height, width = self.input_size or (WARM_UP_SIDE, WARM_UP_SIDE)
         enlarge = math.ceil(WARM_UP_SIDE / math.sqrt(height * width))
         prepared = self.prepare(_sample((height * enlarge, width * enlarge)))
-        self.finish(self.infer([prepared])[0], prepared, self.threshold)
+        [outputs] = self.infer([prepared])
+        self.output_bytes = max(sum(value.nbytes for value in outputs.values()), 1)
+        self.finish(outputs, prepared, self.threshold)
 
     def _run(self, prepared: Sequence[Prepared]) -> list[Outputs]:
         names = [port.name for port in self._runner.signature.outputs]
