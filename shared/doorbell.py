@@ -82,7 +82,7 @@ class Doorbell:
     def waiting(self, queue: str) -> int:
         """How many messages wait in `queue`."""
         try:
-            with reachable(), self._app.connection_for_read() as connection:
+            with reachable(), self._app.connection_or_acquire() as connection:
                 # Not by declaring the queue: kombu 5.7 looks for it without the key prefix, and finds none.
                 return int(connection.default_channel.client.llen(queue))  # type: ignore[attr-defined]
         except OperationalError as error:
