@@ -17,10 +17,14 @@ JSON_BYTES = 64 << 20
 def read_json_bytes(settings: Settings) -> bytes:
     """The request's body; raises BodyTooLarge past what JSON may have."""
     limit = min(JSON_BYTES, settings.max_body_bytes)
-    request.max_content_length = limit
-    if (request.content_length or 0) > limit:
-        raise BodyTooLarge(f"a JSON body may have {limit} bytes at most; send files as multipart/form-data")
-    return request.get_data(cache=False)
+    # A body sent in chunks does not announce its length: one byte more tells that it is too long.
+    request.max_content_length = limit + 1
+    body = b"" if (request.content_length or 0) > limit else request.get_data(cache=False)
+    if max(request.content_length or 0, len(body)) > limit:
+        raise BodyTooLarge(
+            f"a JSON body may have {limit} bytes at most; give a URL, or send files to /v1/jobs as multipart/form-data"
+        )
+    return body
 
 
 def parse_json(body: bytes) -> Any:
@@ -34,3 +38,5 @@ def parse_json(body: bytes) -> Any:
         raise RequestError(f"the body is not JSON: {error.msg} at {where}") from None
     except RecursionError:
         raise RequestError("the body is nested too deeply") from None
+    except ValueError:
+        raise RequestError("a number in the body has too many digits") from None

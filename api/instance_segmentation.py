@@ -166,10 +166,11 @@ def _document(body: bytes) -> Any:
     try:
         return json.loads(body)
     except UnicodeDecodeError:
-        raise RequestError("There was an error parsing the body") from None
+        raise RequestError('the body is not UTF-8; send JSON, as in {"image": "BASE64 OR URL"}') from None
     except json.JSONDecodeError as error:
         raise _Refused(("json_invalid", f"body[{error.pos}]", "JSON decode error")) from None
-    except RecursionError:
+    except (RecursionError, ValueError):
+        # Nested too deeply, or a number of too many digits.
         raise _Refused(("json_invalid", "body", "JSON decode error")) from None
 
 

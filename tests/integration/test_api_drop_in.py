@@ -99,7 +99,6 @@ RECORDED = {
     "json_array": b"[1, 2]",
     "json_string": b'"x"',
     "json_null": b"null",
-    "invalid_utf8": b'{"image": "\xff\xfe"}',
 }
 
 
@@ -283,7 +282,30 @@ def test_several_callers_at_once_each_get_their_own_answer(services: Services, a
         assert list(pool.map(call, names)) == names
 
 
-def test_a_body_too_large_for_json_is_413_in_the_envelope(api_server: ApiServer) -> None:
+@pytest.mark.parametrize("in_chunks", [False, True])
+def test_a_body_too_large_for_json_is_413_in_the_envelope(api_server: ApiServer, in_chunks: bool) -> None:
     body = b'{"image": "' + b"A" * (64 << 20) + b'"}'
-    answer = requests.post(api_server.url + PATH, data=body, timeout=60)
+    answer = requests.post(api_server.url + PATH, data=iter([body]) if in_chunks else body, timeout=60)
     assert answer.status_code == answer.json()["errorCode"] == 413
+    assert "give a URL" in answer.json()["errorMsg"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_body_in_chunks_is_read(api_server: ApiServer) -> None:
+    body = json.dumps({"image": IMAGE}).encode()
+    assert requests.post(api_server.url + PATH, data=iter([body[:9], body[9:]]), timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b'{"image": "\xff\xfe"}', 400, "not UTF-8"),
+        (b"\xff\xd8\xff\xe0 a picture as it is", 400, '{"image": '),
+        (b'{"image": "a", "threshold": 1' + b"0" * 5000 + b"}", 422, "json_invalid"),
+        (b"[" * 200_000, 422, "json_invalid"),
+    ],
+)
+def test_a_body_that_cannot_be_parsed_is_told_so(web: FlaskClient, body: bytes, status: int, said: str) -> None:
+    answer = web.post(PATH, data=body)
+    assert answer.status_code == answer.json["errorCode"] == status
+    assert said in answer.json["errorMsg"]

@@ -123,6 +123,16 @@ def test_what_is_wrong_with_a_request_is_named(
     assert not list(services.storage.list())
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [(b"{", "line 1, column 2"), (b"\xff", "byte 0"), (b"[" * 200_000, "too deeply"), (b"1" * 5000, "too many digits")],
+)
+def test_a_body_that_cannot_be_parsed_is_a_400_that_says_why(web: FlaskClient, body: bytes, said: str) -> None:
+    answer = web.post("/v1/jobs", data=body)
+    assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
+    assert said in answer.json["detail"]
+
+
 def test_a_path_may_not_climb_out_of_its_root(web: FlaskClient, services: Services) -> None:
     answer = submit(web, [{"type": "path", "path": f"{services.settings.local_roots[0]}/../../secret"}])
     assert answer.status_code == 403
