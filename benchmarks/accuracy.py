@@ -47,7 +47,7 @@ def main() -> None:
     ours: list[Entry] = []
     plain: list[Entry] = []
     seconds = 0.0
-    for picture in truth.dataset["images"]:
+    for picture in map(dict, truth.dataset["images"]):
         data = (given.folder / "images" / picture["file_name"]).read_bytes()
         image = decode(data, None, None, settings)
         prepared = model.prepare(image)

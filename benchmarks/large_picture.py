@@ -10,6 +10,7 @@ import multiprocessing
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -76,7 +77,7 @@ def _report(step: str, started: float) -> None:
     print(f"{step:14}{time.perf_counter() - started:8.1f} s{peak:10.0f} MiB peak so far", flush=True)
 
 
-def _fresh(step: object, folder: Path) -> None:
+def _fresh(step: Callable[[Path], None], folder: Path) -> None:
     """Run the step in a process of its own, whose peak is nobody else's."""
     process = multiprocessing.get_context("spawn").Process(target=step, args=(folder,))
     process.start()

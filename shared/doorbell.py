@@ -84,7 +84,7 @@ class Doorbell:
         try:
             with reachable(), self._app.connection_or_acquire() as connection:
                 # Not by declaring the queue: kombu 5.7 looks for it without the key prefix, and finds none.
-                return int(connection.default_channel.client.llen(queue))  # type: ignore[attr-defined]
+                return int(connection.default_channel.client.llen(queue))
         except OperationalError as error:
             raise LedgerUnavailable(f"the queue does not answer: {error}; check MASKMILL_REDIS_URL") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import os
 import sys
@@ -78,7 +79,7 @@ class SwiftServer:
         for kind in kinds or KINDS:
             self.processes[kind].start()
         for kind in kinds or KINDS:
-            self.processes[kind].wait_until(lambda port=self.ports[kind]: accepts(port))
+            self.processes[kind].wait_until(functools.partial(accepts, self.ports[kind]))
 
     def kill(self, *kinds: str) -> None:
         """SIGKILL the processes of these kinds (default: all); what they stored stays."""
