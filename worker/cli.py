@@ -6,16 +6,19 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from shared.errors import CannotStart
 from shared.logs import set_up_logging
 from shared.settings import Settings
 
 if TYPE_CHECKING:
     from worker.models.catalogue import Entry
+    from worker.names import Names
     from worker.predict import Prediction
 
 SOME_FAILED, WRONG = 1, 2
@@ -74,12 +77,20 @@ def control() -> None:
 @click.option("--model", help="Name or path [default: the configuration's, else the first of MASKMILL_MODELS].")
 @device_option
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Lowest score kept.")
-@click.option("--out", type=FOLDER, help="Folder for the results, pictures as JPEG.")
-@click.option("--save_path", type=FOLDER, help="Folder for the results, each picture in its input's format.")
+@click.option(
+    "--mask-format",
+    type=click.Choice(["rle", "polygon", "dense"]),
+    default="rle",
+    show_default=True,
+    help="Form of the masks in the JSON; PaddleX's is dense.",
+)
+@click.option("--out", type=FOLDER, help="Folder for the results: pictures as JPEG, in the inputs' own folders.")
+@click.option("--save_path", type=FOLDER, help="Folder for the results: pictures in their input's format, all in it.")
 @click.option("--json", "as_json", is_flag=True, help="Print each result's JSON document on a line of its own.")
 def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Segment in this process, without any service."""
     from worker.device import parse_devices
+    from worker.names import Names
     from worker.pipeline_config import configure, read_config
     from worker.predict import Predictor
 
@@ -88,11 +99,14 @@ def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], as_json: bool
     config = read_config(how["pipeline"])
     settings = configure(Settings.from_env(os.environ), config, how["model"])
     devices = parse_devices(how["device"] or choose_device(settings))
-    out, failed = how["save_path"] or how["out"], False
+    out, names, failed = how["save_path"] or how["out"], Names() if how["save_path"] else None, False
+    if out:
+        with _writing_to(out):
+            out.mkdir(parents=True, exist_ok=True)
     with Predictor(settings, settings.models[0], *devices) as predictor:
         for prediction in predictor.predict(inputs + more_inputs, _options(config.threshold, how)):
             if out:
-                prediction.save(out)
+                _save(prediction, out, names)
             failed |= prediction.failure is not None
             _show(prediction, as_json=as_json)
     sys.exit(SOME_FAILED if failed else 0)
@@ -198,7 +212,22 @@ def _options(configured: float | None, how: dict[str, Any]) -> Any:
         threshold=how["threshold"] or configured,
         save_image=bool(how["save_path"] or how["out"]),
         image_format="input" if how["save_path"] else "jpg",
+        mask_format=how["mask_format"],
     )
+
+
+def _save(prediction: Prediction, folder: Path, names: Names | None) -> None:
+    """Save below `folder` as the inputs lie, or with `names` side by side in it."""
+    with _writing_to(folder):
+        prediction.save(folder, names.claim(prediction.item.name.rpartition("/")[2]) if names else None)
+
+
+@contextlib.contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(f"cannot write to {error.filename or folder}: {error.strerror or error}") from None
 
 
 def _show(prediction: Prediction, *, as_json: bool) -> None:

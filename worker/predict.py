@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypeGuard
 
 import numpy as np
+from pydantic import ValidationError
 
 from shared.egress import Egress
 from shared.errors import InvalidRequest, ModelError
@@ -65,11 +66,11 @@ class Prediction:
     instances: int = 0
     failure: Failure | None = None
 
-    def save(self, folder: Path) -> list[Path]:
-        """Write the artifacts below `folder`; the paths written."""
+    def save(self, folder: Path, name: str | None = None) -> list[Path]:
+        """Write the artifacts below `folder`, under the item's own name or another; the paths written."""
         paths = []
         for artifact in self.artifacts.values():
-            path = folder / artifact.name
+            path = folder / f"{name or self.item.name}{artifact.name.removeprefix(self.item.name)}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(artifact.data)
             paths.append(path)
@@ -217,6 +218,7 @@ def _is_frame(given: Input) -> TypeGuard[Frame]:
 
 
 def _source(name: str) -> Source:
-    if name.startswith(("http://", "https://")):
-        return UrlSource(url=name)
-    return PathSource(path=name)
+    try:
+        return UrlSource(url=name) if "://" in name else PathSource(path=name)
+    except ValidationError as error:
+        raise InvalidRequest(f"input {name[:80]!r}: {error.errors()[0]['msg']}") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image as Pillow
 from tests.onnx_models import head_of, write_package
 from tests.services.commands import maskmill
 
-WRONG, CANNOT_START = 2, 78
+SOME_FAILED, WRONG, CANNOT_START = 1, 2, 78
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,59 @@ def test_a_device_that_nothing_here_serves_ends_with_78_and_those_that_are(model
         CANNOT_START,
         "Error: mlu:0: no build of onnxruntime for mlu is known. Available here: cpu\n",
     )
+
+
+def test_paddlexs_files_lie_side_by_side_and_none_replaces_another(model: Path, picture: Path, tmp_path: Path) -> None:
+    for name in ("in/a/x.png", "in/b/x.png", "in/ünï 日本.png", "y.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, tmp_path / name)
+    words = ["--input", tmp_path / "in", "--input", tmp_path / "y.png", "--device", "cpu", "--model", model]
+    assert maskmill("predict", *words, "--save_path", tmp_path / "side").returncode == 0
+    assert maskmill("predict", *words, "--out", tmp_path / "tree").returncode == 0
+    stems = {"x", "x-2", "ünï 日本", "y"}
+    names = {f"{stem}_res{suffix}" for stem in stems for suffix in (".json", ".png")}
+    assert {path.name for path in (tmp_path / "side").iterdir()} == names
+    drawn = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*.jpg")}
+    assert drawn == {"in/a/x_res.jpg", "in/b/x_res.jpg", "in/ünï 日本_res.jpg", "y_res.jpg"}
+
+
+def test_the_masks_are_dense_if_that_is_wanted(model: Path, picture: Path) -> None:
+    words = ["predict", picture, "--model", model, "--device", "cpu", "--json"]
+    [rle], [dense] = (json.loads(maskmill(*words, *more).stdout)["masks"] for more in ([], ["--mask-format", "dense"]))
+    assert list(rle) == ["size", "counts"]
+    assert np.shape(dense) == (32, 32)
+
+
+@pytest.mark.parametrize("option", ["--save_path", "--out"])
+def test_a_folder_that_cannot_be_written_to_ends_with_78_before_any_work(
+    model: Path, picture: Path, option: str
+) -> None:
+    done = maskmill("predict", picture, "--model", model, "--device", "cpu", option, "/dev/null/results")
+    assert (done.returncode, done.stdout) == (CANNOT_START, "")
+    assert done.stderr == "Error: cannot write to /dev/null/results: Not a directory\n"
+
+
+def test_a_file_that_cannot_be_written_ends_with_78_and_its_name(model: Path, picture: Path, tmp_path: Path) -> None:
+    (tmp_path / "demo_res.json").mkdir()
+    done = maskmill("predict", picture, "--model", model, "--device", "cpu", "--save_path", tmp_path)
+    assert done.returncode == CANNOT_START
+    assert done.stderr == f"Error: cannot write to {tmp_path}/demo_res.json: Is a directory\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [
+        ("", WRONG, "input ''"),
+        ("ftp://example.org/a.jpg", SOME_FAILED, "only http:// and https:// are fetched"),
+        ("none.png", SOME_FAILED, "none.png: No such file or directory"),
+        ("http://" + "a" * 9000, WRONG, "8192"),
+    ],
+)
+def test_an_input_that_is_none_is_named_without_a_traceback(model: Path, given: str, code: int, said: str) -> None:
+    done = maskmill("predict", "--input", given, "--model", model, "--device", "cpu")
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_another_pipeline_is_refused(picture: Path) -> None:
