@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,7 +14,10 @@ from shared.errors import InvalidRequest
 from shared.jobs import UnitFloat
 from shared.settings import Settings
 
-NAME = "instance_segmentation"
+NAME: Literal["instance_segmentation"] = "instance_segmentation"
+NAME_ONE = "name one as `model`, as the configuration's model_dir or in MASKMILL_MODELS"
+
+logger = logging.getLogger(__name__)
 
 
 class ModuleConfig(BaseModel):
@@ -33,15 +37,15 @@ class ModuleConfig(BaseModel):
 
 
 class _SubModules(BaseModel):
-    instance_segmentation: ModuleConfig = Field(default=ModuleConfig(), alias="InstanceSegmentation")
+    instance_segmentation: ModuleConfig = Field(alias="InstanceSegmentation")
 
 
 class _Pipeline(BaseModel):
-    pipeline_name: str = NAME
-    sub_modules: _SubModules = Field(default=_SubModules(), alias="SubModules")
+    pipeline_name: Literal["instance_segmentation"] = NAME
+    sub_modules: _SubModules = Field(alias="SubModules")
 
 
-def read_config(pipeline: str, config: Mapping[str, Any] | str | Path | None = None) -> ModuleConfig:
+def read_config(pipeline: str | Path | None, config: Mapping[str, Any] | str | Path | None = None) -> ModuleConfig:
     """What `config` says, a mapping or a YAML file; without one `pipeline` is the pipeline's name or a YAML file.
 
     Raises InvalidRequest that names the file and the key at fault.
@@ -49,20 +53,25 @@ def read_config(pipeline: str, config: Mapping[str, Any] | str | Path | None = N
     if config is None:
         if pipeline == NAME:
             return ModuleConfig()
-        if Path(pipeline).suffix.lower() not in (".yaml", ".yml"):
-            raise InvalidRequest(f"pipeline {pipeline!r}: expected {NAME!r} or the path of a YAML file")
-        config = pipeline
+        config = str(pipeline)
+        if Path(config).suffix.lower() not in (".yaml", ".yml"):
+            raise InvalidRequest(f"pipeline {config!r}: expected {NAME!r} or the path of a YAML file")
     if isinstance(config, Mapping):
         return _parse(config, "config")
     return _parse(_load(Path(config)), str(config))
 
 
 def configure(settings: Settings, module: ModuleConfig, model: str | Path | None = None) -> Settings:
-    """The settings with what a configuration says of model and batch size; `model` goes before it."""
+    """The settings with what a configuration says of model and batch size; `model` goes before it.
+
+    Where neither they nor the environment name a model, a warning says which one runs.
+    """
     changes: dict[str, Any] = {}
     named = model or module.model
     if named is not None:
         changes["models"] = (str(named),)
+    elif "models" not in settings.model_fields_set:
+        logger.warning("no model is named: %s runs, which finds drawn shapes only; %s", settings.models[0], NAME_ONE)
     if module.batch_size is not None:
         changes["batch_size"] = module.batch_size
     return settings.model_copy(update=changes)
@@ -81,8 +90,19 @@ def _parse(content: Any, where: str) -> ModuleConfig:
     try:
         found = _Pipeline.model_validate(content)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, fault['loc'])) or 'the whole'}: {fault['msg']}" for fault in error.errors())
-        raise InvalidRequest(f"{where}: {'; '.join(faults)}") from None
-    if found.pipeline_name != NAME:
-        raise InvalidRequest(f"{where}: pipeline_name: expected {NAME!r}, got {found.pipeline_name!r}")
+        raise InvalidRequest(f"{where}: {'; '.join(map(_told, error.errors()))}") from None
     return found.sub_modules.instance_segmentation
+
+
+def _told(fault: Any) -> str:
+    place = ".".join(map(str, fault["loc"])) or "the whole"
+    match fault["type"]:
+        case "missing":
+            return f"{place} is missing"
+        case "value_error":
+            return f"{place} {fault['ctx']['error']}"
+        case "model_type":
+            wanted = "Input should be a mapping"
+        case _:
+            wanted = fault["msg"]
+    return f"{place}: {wanted}, got {fault['input']!r}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pillow
 
+from shared.errors import InvalidRequest
 from shared.jobs import Failure, MaskFormat
 from worker.draw import draw
 from worker.encode import Subject, crops, describe, document, encode_image, image_suffix
@@ -86,10 +87,26 @@ class Result(dict[str, Any]):
         """{"res": the drawn picture}, or nothing where there is none."""
         return {"res": self._picture.decoded()} if self._picture else {}
 
-    def print(self, format_json: bool = True, indent: int = 4, ensure_ascii: bool = False) -> None:
-        """Print the document without its masks: as JSON, or on one line as Python writes it."""
+    def print(
+        self,
+        format_json: bool = True,
+        indent: int = 4,
+        ensure_ascii: bool = False,
+        *,
+        json_format: bool | None = None,
+    ) -> None:
+        """Print the document without its masks: as JSON, or on one line as Python writes it.
+
+        PaddleX's tutorial says `format_json`, its code `json_format`: both are taken.
+        """
         shown = {"res": dict(self) | {"masks": HIDDEN}}
-        print(json.dumps(shown, indent=indent, ensure_ascii=ensure_ascii) if format_json else shown)
+        as_json = format_json if json_format is None else json_format
+        print(json.dumps(shown, indent=indent, ensure_ascii=ensure_ascii) if as_json else shown)
+
+    def save_all(self, save_path: str | Path) -> None:
+        """Write the document and the drawn picture into the folder `save_path`."""
+        self.save_to_json(save_path)
+        self.save_to_img(save_path)
 
     def save_to_json(self, save_path: str | Path, indent: int | None = 4, ensure_ascii: bool = False) -> None:
         """Write the document to the file `save_path`, or as NAME_res.json into that folder."""
@@ -97,7 +114,10 @@ class Result(dict[str, Any]):
         target.write_text(json.dumps(self.json["res"], indent=indent, ensure_ascii=ensure_ascii), encoding="utf-8")
 
     def save_to_img(self, save_path: str | Path) -> None:
-        """Write the drawn picture to the file `save_path`, or as NAME_res and its input's suffix into that folder."""
+        """Write the drawn picture to the file `save_path`, or as NAME_res and its input's suffix into that folder.
+
+        Raises InvalidRequest for a file of a kind that is not written.
+        """
         if self._picture is None:
             reason = self.error["reason"] if self.error else "predict was called with pictures=False"
             logger.warning("no picture of %s: %s", self["input_path"] or self.name, reason)
@@ -107,7 +127,7 @@ class Result(dict[str, Any]):
         if self._picture.is_for(target.suffix):
             target.write_bytes(self._picture.data)
         else:
-            self._picture.decoded().save(target)
+            _save_as(self._picture.decoded(), target)
 
     def _target(self, save_path: str | Path, kind: str, suffix: str) -> Path:
         path = Path(save_path)
@@ -145,6 +165,15 @@ def failed(item: Named, failure: Failure) -> Result:
     """The result of an input that failed: no boxes, no masks, and why."""
     origin = {"input_path": item.input_path, "page_index": item.page_index}
     return Result({**origin, "boxes": [], "masks": [], "error": failure.model_dump()}, item.name)
+
+
+def _save_as(picture: Pillow.Image, target: Path) -> None:
+    try:
+        picture.save(target)
+    except (KeyError, ValueError):
+        raise InvalidRequest(
+            f"{target}: no picture is written as {target.suffix}; use one of {', '.join(FORMATS)}"
+        ) from None
 
 
 def _plain(mask: Any) -> Any:

@@ -204,10 +204,31 @@ def test_results_can_be_saved_under_names_of_ones_own(pipeline: InstanceSegmenta
     assert "\n" not in (folder / "new/two.json").read_text()
 
 
-def test_print_can_be_one_line_of_python(pipeline: InstanceSegmentation, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_is_saved_at_once(pipeline: InstanceSegmentation, folder: Path) -> None:
+    [result] = pipeline.predict(save(folder / "a.png", frame()))
+    result.save_all("out")
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["a_res.json", "a_res.png"]
+
+
+@pytest.mark.parametrize("name", ["a.svg", "a.heic", "a.psd"])
+def test_a_picture_of_a_kind_that_is_not_written_is_refused(
+    pipeline: InstanceSegmentation, folder: Path, name: str
+) -> None:
     [result] = pipeline.predict(frame())
-    result.print(format_json=False)
+    with pytest.raises(InvalidRequest, match=rf"{name}: no picture is written as .*\.jpg"):
+        result.save_to_img(name)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("word", ["format_json", "json_format"])
+def test_print_can_be_one_line_of_python(
+    pipeline: InstanceSegmentation, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    [result] = pipeline.predict(frame())
+    result.print(**{word: False})
     assert capsys.readouterr().out.startswith("{'res': {'input_path': None, 'page_index': None, 'boxes': [{'cls_id': 1")
+    result.print(**{word: True})
+    assert len(json.loads(capsys.readouterr().out)["res"]["boxes"]) == 2
 
 
 def test_pictures_are_not_drawn_where_they_are_not_wanted(pipeline: InstanceSegmentation, folder: Path) -> None:
@@ -235,9 +256,17 @@ def test_a_configuration_names_model_batch_size_and_threshold(model: Path, folde
     [
         ({"pipeline": "object_detection"}, "instance_segmentation"),
         ({"pipeline": "none.yaml"}, "none.yaml"),
-        ({"config": {"pipeline_name": "OCR"}}, "OCR"),
+        ({"pipeline": None}, "instance_segmentation"),
+        ({"config": {"pipeline_name": "OCR"}}, "pipeline_name: .*OCR"),
+        ({"config": {"Pipeline": {"model": "MaskRCNN-ResNet50"}}}, "SubModules is missing"),
+        ({"config": {"SubModules": {"ObjectDetection": {}}}}, "SubModules.InstanceSegmentation is missing"),
+        ({"config": {"SubModules": {"InstanceSegmentation": None}}}, "InstanceSegmentation: Input should be a mapping"),
         ({"config": {"SubModules": {"InstanceSegmentation": {"batch_size": 0}}}}, "batch_size"),
-        ({"config": {"SubModules": {"InstanceSegmentation": {"threshold": 1.5}}}}, "threshold"),
+        (
+            {"config": {"SubModules": {"InstanceSegmentation": {"threshold": 1.5}}}},
+            "threshold must lie between 0 and 1",
+        ),
+        ({"config": {"SubModules": {"InstanceSegmentation": {"threshold": {0: 0.5}}}}}, "valid number, got {0: 0.5}"),
         ({"mask_format": "png"}, "dense"),
         ({"on_error": "ignore"}, "raise"),
         ({"device": "tpu:0"}, "xpu:0"),
@@ -252,6 +281,17 @@ def test_what_cannot_be_configured_is_named(arguments: dict[str, Any], named: st
 def test_a_device_that_nothing_here_serves_is_refused_with_those_that_are(model: Path, device: str) -> None:
     with pytest.raises(DeviceUnavailable, match=rf"^{device}: .*Available here: cpu"):
         create_pipeline(model=model, device=device)
+
+
+def test_without_a_model_it_is_said_which_one_runs(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, model: Path
+) -> None:
+    monkeypatch.delenv("MASKMILL_MODELS", raising=False)
+    create_pipeline(device="cpu").close()
+    assert "shapes runs, which finds drawn shapes only" in caplog.text
+    caplog.clear()
+    create_pipeline(model=model, device="cpu").close()
+    assert caplog.text == ""
 
 
 def test_a_model_that_is_not_there_is_named() -> None:
