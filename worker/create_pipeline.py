@@ -16,13 +16,16 @@ from pydantic import ValidationError
 from shared.errors import InputError, InvalidRequest
 from shared.jobs import MaskFormat, Options
 from shared.settings import Settings
-from worker.device import parse_devices
+from worker.device import Device, parse_devices
 from worker.names import Names
 from worker.opencv import Frame
 from worker.pipeline_config import NAME, configure, read_config
 from worker.predict import Input, Predictor
 from worker.probe import default_device
 from worker.results import Making, Result, failed
+
+# By these PaddleX chooses an engine; here it is onnxruntime.
+ENGINE = frozenset({"use_hpip", "hpi_config", "engine", "engine_config", "pp_option"})
 
 Given = str | Path | Frame
 OnError = Literal["result", "raise"]
@@ -31,36 +34,47 @@ logger = logging.getLogger(__name__)
 
 
 def create_pipeline(
-    pipeline: str = NAME,
+    pipeline: str | Path | None = NAME,
     *,
     config: Mapping[str, Any] | str | Path | None = None,
     device: str | None = None,
     model: str | Path | None = None,
     mask_format: MaskFormat = "rle",
     on_error: OnError = "result",
+    **engine: Any,
 ) -> InstanceSegmentation:
     """A pipeline with its model loaded on every device that `device` lists (none: gpu:0 if it works, else the CPU).
 
     `pipeline` is "instance_segmentation" or a YAML file in PaddleX's form, `config` such a file or what it holds;
     `model`, a name or path, goes before the configuration's. An input that fails becomes a result with an `error`, or
     with `on_error="raise"` an InputError. Raises InvalidRequest, ModelInvalid and DeviceUnavailable.
+
+    What chooses an `engine` in PaddleX (`use_hpip`, `hpi_config`, ...) is passed over, with a warning where it asks
+    for something.
     """
+    _pass_over(engine)
     module = read_config(pipeline, config)
     _check_choice("mask_format", mask_format, ("rle", "polygon", "dense"))
     _check_choice("on_error", on_error, ("result", "raise"))
     settings = configure(Settings.from_env(os.environ), module, model)
     devices = parse_devices(device or _default(settings))
     predictor = Predictor(settings, settings.models[0], *devices)
-    return InstanceSegmentation(predictor, module.threshold, mask_format, on_error)
+    return InstanceSegmentation(predictor, devices, module.threshold, mask_format, on_error)
 
 
 class InstanceSegmentation:
     """A loaded pipeline; its results are for one thread at a time. It ends with `close`, `with`, or the process."""
 
     def __init__(
-        self, predictor: Predictor, threshold: float | None, mask_format: MaskFormat, on_error: OnError
+        self,
+        predictor: Predictor,
+        devices: tuple[Device, ...],
+        threshold: float | None,
+        mask_format: MaskFormat,
+        on_error: OnError,
     ) -> None:
         self._predictor = predictor
+        self._devices = devices
         self._threshold = threshold
         self._mask_format = mask_format
         self._on_error = on_error
@@ -83,6 +97,7 @@ class InstanceSegmentation:
         input: Given | Sequence[Given],  # noqa: A002 - PaddleX's name
         threshold: float | None = None,
         *,
+        device: str | None = None,
         pictures: bool = True,
     ) -> Iterator[Result]:
         """The results in the inputs' order, computed as they are asked for and some ahead.
@@ -90,8 +105,11 @@ class InstanceSegmentation:
         An input is an array (uint8 BGR, as OpenCV reads it), a file, a folder with all below it, or an http(s) URL;
         of a PDF and a TIFF each page is a result. Without `threshold` the configuration's counts, else the model's own.
         `pictures=False` saves the drawing where only boxes and masks are wanted. Raises InvalidRequest for what is
-        no input or no threshold, at once.
+        no input or no threshold, or for a `device` other than the pipeline's own, at once.
         """
+        if device is not None and parse_devices(device) != self._devices:
+            own = ",".join(map(str, self._devices))
+            raise InvalidRequest(f"the pipeline is on {own}; for {device} make one: create_pipeline(device={device!r})")
         options = _options(self._threshold if threshold is None else threshold, self._mask_format)
         making = Making(self._predictor.model, self._mask_format, pictures)
         return self._results(_inputs(input), options, making)
@@ -127,6 +145,14 @@ def _options(threshold: float | None, mask_format: MaskFormat) -> Options:
         raise InvalidRequest(
             f"threshold: expected a number between 0 and 1, both excluded; got {threshold!r}"
         ) from None
+
+
+def _pass_over(engine: Mapping[str, Any]) -> None:
+    for name, value in engine.items():
+        if name not in ENGINE:
+            raise TypeError(f"create_pipeline() got an unexpected keyword argument {name!r}")
+        if value:
+            logger.warning("%s=%r is passed over: the engine here is onnxruntime", name, value)
 
 
 def _check_choice(name: str, given: str, known: tuple[str, ...]) -> None:

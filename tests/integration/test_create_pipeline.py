@@ -283,6 +283,24 @@ def test_a_device_that_nothing_here_serves_is_refused_with_those_that_are(model:
         create_pipeline(model=model, device=device)
 
 
+def test_what_chooses_an_engine_in_paddlex_is_passed_over_and_said_where_it_asks_for_something(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    create_pipeline(model=model, device="cpu", use_hpip=False, hpi_config=None, engine=None).close()
+    assert caplog.text == ""
+    create_pipeline(model=model, device="cpu", use_hpip=True).close()
+    assert "use_hpip=True is passed over" in caplog.text
+    with pytest.raises(TypeError, match="mask_from"):
+        create_pipeline(model=model, device="cpu", mask_from="dense")
+
+
+def test_predict_takes_the_pipelines_own_device_and_no_other(pipeline: InstanceSegmentation) -> None:
+    for device in (None, "cpu", "CPU"):
+        assert len(list(pipeline.predict(frame(), device=device))) == 1
+    with pytest.raises(InvalidRequest, match=r"is on cpu; .*create_pipeline\(device='gpu:0'\)"):
+        pipeline.predict(frame(), device="gpu:0")
+
+
 def test_without_a_model_it_is_said_which_one_runs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, model: Path
 ) -> None:
