@@ -68,7 +68,9 @@ class InferResult(BaseModel):
     """What was found."""
 
     instances: list[Instance]
-    image: str | None = Field(default=None, description="The drawn picture, JPEG in base64.")
+    image: str | None = Field(
+        default=None, description="The drawn picture, JPEG in base64; absent where `visualize` is false."
+    )
 
 
 class Envelope(BaseModel):

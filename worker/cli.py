@@ -231,11 +231,13 @@ def _writing_to(folder: Path) -> Iterator[None]:
 
 
 def _show(prediction: Prediction, *, as_json: bool) -> None:
+    from worker.results import told
+
     item, failure = prediction.item, prediction.failure
     if not as_json:
         page = f" page {item.page_index + 1}" if item.page_index is not None else ""
         outcome = failure.reason if failure else f"{prediction.instances} instances"
-        click.echo(f"{item.input_path}{page}: {outcome}", err=failure is not None)
+        click.echo(told(f"{item.input_path}{page}", outcome), err=failure is not None)
     elif failure:
         click.echo(json.dumps({"input_path": item.input_path, "page_index": item.page_index, "error": dict(failure)}))
     else:

@@ -22,7 +22,7 @@ from worker.opencv import Frame
 from worker.pipeline_config import NAME, configure, read_config
 from worker.predict import Input, Predictor
 from worker.probe import default_device
-from worker.results import Making, Result, failed
+from worker.results import Making, Result, failed, told
 
 # By these PaddleX chooses an engine; here it is onnxruntime.
 ENGINE = frozenset({"use_hpip", "hpi_config", "engine", "engine_config", "pp_option"})
@@ -118,7 +118,7 @@ class InstanceSegmentation:
         names = Names()
         for item, done in self._predictor.run(inputs, options, making.make):
             if done.failure and self._on_error == "raise":
-                raise InputError(f"{item.input_path or item.name}: {done.failure.reason}") from done.error
+                raise InputError(told(item.input_path or item.name, done.failure.reason)) from done.error
             result: Result = failed(item, done.failure) if done.failure else done.value
             result.name = names.claim(item.name.rpartition("/")[2])
             yield result

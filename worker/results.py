@@ -120,7 +120,7 @@ class Result(dict[str, Any]):
         """
         if self._picture is None:
             reason = self.error["reason"] if self.error else "predict was called with pictures=False"
-            logger.warning("no picture of %s: %s", self["input_path"] or self.name, reason)
+            logger.warning("no picture: %s", told(self["input_path"] or self.name, reason))
             return
         own = PurePosixPath(self["input_path"] or "").suffix
         target = self._target(save_path, "image/", own if self._picture.is_for(own) else f".{self._picture.suffix}")
@@ -174,6 +174,11 @@ def _save_as(picture: Pillow.Image, target: Path) -> None:
         raise InvalidRequest(
             f"{target}: no picture is written as {target.suffix}; use one of {', '.join(FORMATS)}"
         ) from None
+
+
+def told(input_path: str, reason: str) -> str:
+    """The input and what is wrong with it; some reasons name it themselves."""
+    return reason if reason.startswith(input_path) else f"{input_path}: {reason}"
 
 
 def _plain(mask: Any) -> Any:

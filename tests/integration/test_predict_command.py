@@ -110,14 +110,18 @@ def test_a_file_that_cannot_be_written_ends_with_78_and_its_name(model: Path, pi
         ("", WRONG, "input ''"),
         ("ftp://example.org/a.jpg", SOME_FAILED, "only http:// and https:// are fetched"),
         ("none.png", SOME_FAILED, "none.png: No such file or directory"),
+        (".", SOME_FAILED, ". holds no image and no PDF"),
         ("http://" + "a" * 9000, WRONG, "8192"),
     ],
 )
-def test_an_input_that_is_none_is_named_without_a_traceback(model: Path, given: str, code: int, said: str) -> None:
-    done = maskmill("predict", "--input", given, "--model", model, "--device", "cpu")
+def test_an_input_that_is_none_is_named_once_and_without_a_traceback(
+    model: Path, tmp_path: Path, given: str, code: int, said: str
+) -> None:
+    done = maskmill("predict", "--input", given, "--model", model, "--device", "cpu", folder=tmp_path)
     assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert done.stderr.count(given[:60] or "input") == 1
 
 
 def test_another_pipeline_is_refused(picture: Path) -> None:
