@@ -313,7 +313,7 @@ def test_without_a_model_it_is_said_which_one_runs(
 
 
 def test_a_model_that_is_not_there_is_named() -> None:
-    with pytest.raises(ModelInvalid, match="Mask-RT-DETR-S"):
+    with pytest.raises(ModelInvalid, match=r"Mask-RT-DETR-S.* `models add --paddlex DIR`"):
         create_pipeline(config={"SubModules": {"InstanceSegmentation": {"model_name": "Mask-RT-DETR-S"}}}, device="cpu")
 
 

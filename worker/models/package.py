@@ -14,6 +14,7 @@ EMBEDDED = Path(__file__).parent
 PADDLEX_WEIGHTS, PADDLEX_CONFIG = "inference.onnx", "inference.yml"
 WEIGHTS = ("model.onnx", PADDLEX_WEIGHTS)
 MANIFEST = "model.yaml"
+MORE = "`maskmill models list` shows those that are here, `models pull` and `models add --paddlex DIR` bring others"
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def find(name: str, models_dir: Path) -> Package:
             raise ModelInvalid(
                 f"{place}: no ONNX file; maskmill models add --paddlex {place} makes one of Paddle's format"
             )
-    raise ModelInvalid(f"no model {name!r}: looked for an ONNX file in {', '.join(map(str, tried))}")
+    places = ", ".join(dict.fromkeys(map(str, tried)))
+    raise ModelInvalid(f"no model {name!r}: looked for an ONNX file in {places}; {MORE}")
 
 
 def embedded() -> tuple[str, ...]:
