@@ -88,7 +88,7 @@ def control() -> None:
 @click.option("--save_path", type=FOLDER, help="Folder for the results: pictures in their input's format, all in it.")
 @click.option("--json", "as_json", is_flag=True, help="Print each result's JSON document on a line of its own.")
 def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], as_json: bool, **how: Any) -> None:
-    """Segment in this process, without any service."""
+    """Segment without any service; several devices get a process each."""
     from worker.device import parse_devices
     from worker.names import Names
     from worker.pipeline_config import configure, read_config

@@ -1,4 +1,4 @@
-"""create_pipeline: the instance segmentation pipeline in this process, called as PaddleX's is called."""
+"""create_pipeline: the instance segmentation pipeline without a queue, called as PaddleX's is called."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ def create_pipeline(
 ) -> InstanceSegmentation:
     """A pipeline with its model loaded on every device that `device` lists (none: gpu:0 if it works, else the CPU).
 
+    One device is used by this process, several by a process each; the results are the same.
+
     `pipeline` is "instance_segmentation" or a YAML file in PaddleX's form, `config` such a file or what it holds;
     `model`, a name or path, goes before the configuration's. An input that fails becomes a result with an `error`, or
     with `on_error="raise"` an InputError. Raises InvalidRequest, ModelInvalid and DeviceUnavailable.
@@ -89,7 +91,7 @@ class InstanceSegmentation:
         self.close()
 
     def close(self) -> None:
-        """End its threads; what is under way is dropped."""
+        """End its threads and processes; what is under way is dropped."""
         self._close()
 
     def predict(
@@ -111,7 +113,7 @@ class InstanceSegmentation:
             own = ",".join(map(str, self._devices))
             raise InvalidRequest(f"the pipeline is on {own}; for {device} make one: create_pipeline(device={device!r})")
         options = _options(self._threshold if threshold is None else threshold, self._mask_format)
-        making = Making(self._predictor.model, self._mask_format, pictures)
+        making = Making(self._mask_format, pictures)
         return self._results(_inputs(input), options, making)
 
     def _results(self, inputs: Sequence[Input], options: Options, making: Making) -> Iterator[Result]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import cv2
@@ -24,24 +25,34 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """`kind` and its number; for `sim` the number is the milliseconds that one picture takes."""
+    """`kind` and its number; for `sim` the number is the milliseconds that one picture takes.
+
+    `shown` is what it is called where that is not its number here.
+    """
 
     kind: Kind
     index: int = 0
+    shown: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+        return self.shown or (self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}")
 
     def environment(self) -> dict[str, str]:
         """What to set for a process that is to use this device, before it starts: there the device is number 0."""
         environment = dict.fromkeys(_ONE_THREAD, "1")
         if self.kind in _VISIBLE:
-            environment[_VISIBLE[self.kind]] = str(self.index)
+            environment[_VISIBLE[self.kind]] = self._as_the_driver_counts(os.environ.get(_VISIBLE[self.kind]))
         return environment
 
+    def _as_the_driver_counts(self, visible: str | None) -> str:
+        """This device's name where this process sees only those that are `visible`; "-1" is none."""
+        if visible is None:
+            return str(self.index)
+        return dict(enumerate(visible.split(","))).get(self.index, "-1")
+
     def alone(self) -> Device:
-        """This device as a process sees it that was started with `environment()`."""
-        return Device(self.kind) if self.kind in _VISIBLE else self
+        """This device as a process sees it that was started with `environment()`; it is called what it was."""
+        return Device(self.kind, shown=str(self)) if self.kind in _VISIBLE else self
 
 
 def parse_devices(text: str) -> tuple[Device, ...]:

@@ -1,4 +1,7 @@
-"""Predict in this process, without a queue: the same stages as the workers', results in the inputs' order."""
+"""Predict without a queue: the same stages as the workers', results in the inputs' order.
+
+One device is used in this process, several in a process each.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,31 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeGuard
+from typing import Self, TypeGuard
 
 import numpy as np
 from pydantic import ValidationError
 
 from shared.egress import Egress
-from shared.errors import InvalidRequest, ModelError
+from shared.errors import InputError, InvalidRequest, ModelError
 from shared.jobs import Failure, Item, Job, Options, new_job_id
 from shared.settings import Settings
-from shared.sources import PathSource, PdfOptions, Source, UrlSource
+from shared.sources import PathSource, Source, UrlSource
 from shared.storage import open_storage
-from worker.device import Device, limit_threads
+from worker.device import Device
 from worker.expand import Expander
 from worker.fetch import Fetcher
-from worker.models import load
-from worker.opencv import Frame
-from worker.patience import patiently
-from worker.pipeline import Pipeline
-from worker.render import Artifact, render
+from worker.models import Model
+from worker.opencv import Frame, frame_size
+from worker.remote import SegmenterProcess
+from worker.render import Artifact, Named, render
+from worker.segment import Errand, InMemory, Make, Segmenter
 from worker.task import Done, Segmented
 
 # How many items of a device may be under way or wait for an earlier one.
@@ -38,23 +43,6 @@ WINDOW = 64
 
 Input = str | Frame
 """A file, a folder, an http(s) URL or a frame."""
-
-
-@dataclass(frozen=True, eq=False)
-class InMemory:
-    """A frame as an item: it has a name, and lies nowhere."""
-
-    number: int
-    name: str
-    frame: Frame
-    input_path: None = None
-    page_index: None = None
-    pdf: None = None
-    failure: None = None
-
-
-Finish = Callable[[Segmented, Item | InMemory], Any]
-"""What to make of what was found on an item's picture; pure computation, in any thread."""
 
 
 @dataclass(frozen=True)
@@ -79,37 +67,11 @@ class Prediction:
 
 @dataclass
 class _Slot:
-    """An item as the pipeline sees it; `over` is set once it has ended."""
+    """An item's place in the order of the results; `over` is set once it has ended."""
 
     item: Item | InMemory
-    options: Options
-    make: Finish
-    fetcher: Fetcher
     over: threading.Event
-    closed: threading.Event
     ended: Done | None = None
-
-    @property
-    def page_index(self) -> int | None:
-        return self.item.page_index
-
-    @property
-    def pdf(self) -> PdfOptions | None:
-        return self.item.pdf
-
-    def wanted(self) -> bool:
-        return not self.closed.is_set()
-
-    def fetch(self) -> bytes | Frame:
-        if isinstance(self.item, InMemory):
-            return self.item.frame
-        return patiently(self.fetcher.fetch, self.item.location)
-
-    def finish(self, segmented: Segmented) -> Any:
-        return self.make(segmented, self.item)
-
-    def deliver(self, made: Any) -> Any:
-        return made
 
     def done(self, done: Done) -> None:
         self.ended = done
@@ -117,21 +79,34 @@ class _Slot:
 
 
 class Predictor:
-    """A loaded model and its pipeline on each device; a context manager, its results for one thread at a time."""
+    """A model loaded on each device; a context manager, its results for one thread at a time."""
 
     def __init__(self, settings: Settings, model: str, *devices: Device) -> None:
-        limit_threads()
-        models = [load(model, device, settings) for device in devices]
-        self._scratch = tempfile.TemporaryDirectory(prefix="maskmill-")
-        everything = {"local_roots": (Path("/"),), "storage_url": f"file://{self._scratch.name}"}
-        self._settings = settings.model_copy(update=everything)
-        storage = open_storage(self._settings)
-        self._fetcher = Fetcher(self._settings, storage, Egress(self._settings))
-        self._expander = Expander(self._settings, storage, self._fetcher)
-        self._broken: Exception | None = None
+        """Raises ModelInvalid and DeviceUnavailable, and ModelError where a device's process dies."""
+        self._broken = ""
         self._closed = threading.Event()
-        self.model = models[0]
-        self._pipelines = [Pipeline(loaded, self._settings, self._break) for loaded in models]
+        with ExitStack() as opened:
+            scratch = opened.enter_context(tempfile.TemporaryDirectory(prefix="maskmill-"))
+            everything = {"local_roots": (Path("/"),), "storage_url": f"file://{scratch}"}
+            self._settings = settings.model_copy(update=everything)
+            storage = open_storage(self._settings)
+            self._fetcher = Fetcher(self._settings, storage, Egress(self._settings))
+            self._expander = Expander(self._settings, storage, self._fetcher)
+            self._segmenters = self._open(model, devices, opened)
+            self._opened = opened.pop_all()
+
+    def _open(self, model: str, devices: Sequence[Device], opened: ExitStack) -> Sequence[Segmenter | SegmenterProcess]:
+        lost = [partial(self._break, device) for device in devices]
+        if len(devices) == 1:
+            alone = Segmenter(model, devices[0], self._settings, self._fetcher, lost[0])
+            return [opened.enter_context(closing(alone))]
+        processes = []
+        for device, on_broken in zip(devices, lost, strict=True):
+            process = SegmenterProcess(model, device, self._settings, on_broken)
+            processes.append(opened.enter_context(closing(process)))
+        for process in processes:
+            process.wait_until_loaded()
+        return processes
 
     def __enter__(self) -> Self:
         return self
@@ -142,32 +117,28 @@ class Predictor:
         self.close()
 
     def close(self) -> None:
-        """End the pipelines' threads, dropping what they have not begun, and remove what was kept of URLs."""
+        """End threads and processes, dropping what they have not begun, and remove what was kept of URLs."""
         self._closed.set()
-        for pipeline in self._pipelines:
-            pipeline.close()
-        self._scratch.cleanup()
+        self._opened.close()
 
-    def _break(self, error: Exception) -> None:
-        self._broken = error
+    def _break(self, device: Device, error: Exception) -> None:
+        self._broken = self._broken or f"device {device} is lost: {error}"
 
     def predict(self, inputs: Sequence[str], options: Options | None = None) -> Iterator[Prediction]:
         """The predictions of files, folders and http(s) URLs, in order; one that fails carries its failure.
 
-        Raises ModelError where the device is lost.
+        Raises ModelError where a device is lost.
         """
         asked = options or Options()
-        for item, done in self.run(inputs, asked, lambda found, item: render(found, item, asked, self.model)):
+        for item, done in self.run(inputs, asked, partial(_made, asked)):
             assert isinstance(item, Item)
-            if done.failure:
-                yield Prediction(item, {}, failure=done.failure)
-            else:
-                yield Prediction(item, done.value.artifacts, done.value.instances)
+            artifacts, instances = done.value or ({}, 0)
+            yield Prediction(item, artifacts, instances, done.failure)
 
-    def run(self, inputs: Sequence[Input], options: Options, make: Finish) -> Iterator[tuple[Item | InMemory, Done]]:
+    def run(self, inputs: Sequence[Input], options: Options, make: Make) -> Iterator[tuple[Item | InMemory, Done]]:
         """Each item of the inputs in order, and how it ended: with what `make` made, or with its failure.
 
-        Raises ModelError where the device is lost.
+        Raises ModelError where a device is lost.
         """
         for slot in self._feed(inputs, options, make):
             slot.over.wait()
@@ -176,36 +147,52 @@ class Predictor:
             yield slot.item, slot.ended
 
     def _check(self) -> None:
-        if self._broken:
-            raise ModelError(f"the device is lost: {self._broken}")
         if self._closed.is_set():
             raise InvalidRequest("closed already; nothing more can be predicted")
+        if self._broken:
+            raise ModelError(self._broken)
 
-    def _feed(self, inputs: Sequence[Input], options: Options, make: Finish) -> Iterator[_Slot]:
-        """The slots in order, a window of them let into the pipelines ahead of the one that is asked for."""
+    def _feed(self, inputs: Sequence[Input], options: Options, make: Make) -> Iterator[_Slot]:
+        """The slots in order, a window of them let into the devices ahead of the one that is asked for."""
         waiting: deque[_Slot] = deque()
-        window = WINDOW * len(self._pipelines)
+        window = WINDOW * len(self._segmenters)
         for item in self._items(inputs, options):
             while waiting and (len(waiting) == window or waiting[0].over.is_set()):
                 yield waiting.popleft()
-            slot = _Slot(item, options, make, self._fetcher, threading.Event(), self._closed)
+            slot = _Slot(item, threading.Event())
             waiting.append(slot)
             if item.failure:
                 slot.done(Done(failure=item.failure))
             else:
                 self._check()
-                min(self._pipelines, key=lambda pipeline: pipeline.progress.under_way).put(slot)
+                least_busy = min(self._segmenters, key=lambda segmenter: segmenter.under_way)
+                least_busy.put(Errand(item, options, make), slot.done)
         yield from waiting
 
     def _items(self, inputs: Sequence[Input], options: Options) -> Iterator[Item | InMemory]:
         numbers = itertools.count()
         for _, run in itertools.groupby(inputs, _is_frame):
             given = list(run)
-            yield from (InMemory(next(numbers), frame_name(), frame) for frame in given if _is_frame(frame))
+            yield from (self._in_memory(next(numbers), frame) for frame in given if _is_frame(frame))
             sources = tuple(_source(name) for name in given if isinstance(name, str))
             job = Job(id=new_job_id(), created_at=time.time(), sources=sources, options=options, shard_size=1)
             for item, _ in self._expander.items(job, 0, None):
                 yield item.model_copy(update={"number": next(numbers)})
+
+    def _in_memory(self, number: int, frame: Frame) -> InMemory:
+        """The frame as an item; one that is no picture has failed, and a subclass of arrays is left behind."""
+        failure = None
+        try:
+            frame_size(frame, self._settings)
+        except InputError as error:
+            failure = Failure.of("decode", error)
+        return InMemory(number, frame_name(), np.asarray(frame), failure)
+
+
+def _made(options: Options, found: Segmented, item: Named, model: Model) -> tuple[dict[str, Artifact], int]:
+    """The artifacts, and how many instances they show."""
+    rendered = render(found, item, options, model)
+    return rendered.artifacts, rendered.instances
 
 
 def frame_name() -> str:

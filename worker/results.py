@@ -141,24 +141,24 @@ class Result(dict[str, Any]):
 class Making:
     """How results are made of what was found: `make` is pure computation, for any thread."""
 
-    model: Model
     mask_format: MaskFormat
     pictures: bool
 
-    def make(self, found: Segmented, item: Named) -> Result:
+    def make(self, found: Segmented, item: Named, model: Model) -> Result:
         """The result of `item`; the picture is drawn on in place. Its name is the item's own until it is given one."""
         height, width = found.image.shape[:2]
         subject = Subject(item.input_path, item.page_index, height, width)
         if self.mask_format == "dense":
             masks = list(crops(found.instances, height, width))
-            facts = document(subject, found.instances, self.model, found.threshold, masks)
+            facts = document(subject, found.instances, model, found.threshold, masks)
         else:
-            facts = describe(subject, found.instances, self.model, found.threshold, self.mask_format)
-        return Result({**facts}, item.name, self._draw(found, item) if self.pictures else None)
+            facts = describe(subject, found.instances, model, found.threshold, self.mask_format)
+        return Result({**facts}, item.name, _drawn(found, item, model) if self.pictures else None)
 
-    def _draw(self, found: Segmented, item: Named) -> Picture:
-        drawn = draw(found.image, found.instances, self.model.labels, in_place=True)
-        return Picture.encoded(drawn, item.input_path or "")
+
+def _drawn(found: Segmented, item: Named, model: Model) -> Picture:
+    drawn = draw(found.image, found.instances, model.labels, in_place=True)
+    return Picture.encoded(drawn, item.input_path or "")
 
 
 def failed(item: Named, failure: Failure) -> Result:

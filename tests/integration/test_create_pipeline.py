@@ -329,13 +329,6 @@ def test_a_threshold_outside_its_range_is_refused_at_once(pipeline: InstanceSegm
         pipeline.predict(frame(), threshold=threshold)
 
 
-def test_several_devices_share_the_inputs_and_keep_their_order(model: Path) -> None:
-    values = [255, 200, 150, 100] * 20
-    with create_pipeline(model=model, device="cpu,cpu") as pipeline:
-        scores = [result["boxes"][0]["score"] for result in pipeline.predict([frame(v) for v in values], threshold=0.1)]
-    assert scores == pytest.approx([0.9 * value / 255 for value in values], abs=1e-4)
-
-
 def test_a_closed_pipeline_says_so(model: Path) -> None:
     pipeline = create_pipeline(model=model, device="cpu")
     results = pipeline.predict([frame()] * 3)

@@ -39,10 +39,20 @@ def test_a_device_is_written_as_it_is_read() -> None:
         assert str(parse_devices(text)[0]) == text
 
 
-def test_a_process_started_for_one_gpu_sees_it_as_number_0() -> None:
+def test_a_process_started_for_one_gpu_sees_it_as_number_0_and_calls_it_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     device = Device("gpu", 3)
     assert device.environment()["CUDA_VISIBLE_DEVICES"] == "3"
     assert device.alone() == Device("gpu", 0)
+    assert str(device.alone()) == "gpu:3"
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "2"), (1, "GPU-5f3e"), (2, "-1")])
+def test_devices_count_those_that_are_visible_already(index: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-5f3e")
+    assert Device("gpu", index).environment()["CUDA_VISIBLE_DEVICES"] == name
 
 
 def test_cpu_and_sim_hide_no_device_and_keep_their_number() -> None:
