@@ -46,9 +46,11 @@ class Instances:
         class_ids: NDArray[np.int64],
         masks: Sequence[Mask | None],
     ) -> Instances:
-        """Those of n candidates whose mask is not empty (None)."""
-        there = [index for index, mask in enumerate(masks) if mask is not None]
-        return cls(boxes[there], scores[there], class_ids[there], tuple(mask for mask in masks if mask is not None))
+        """Those of n candidates whose mask is not empty (None), nor their box."""
+        full = [x1 < x2 and y1 < y2 for x1, y1, x2, y2 in boxes.tolist()]
+        there = [index for index, mask in enumerate(masks) if mask is not None and full[index]]
+        kept = tuple(mask for mask, wide in zip(masks, full, strict=True) if mask is not None and wide)
+        return cls(boxes[there], scores[there], class_ids[there], kept)
 
     @classmethod
     def none(cls) -> Instances:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from worker.masks import Floats, Mask, Offsets, Window
 
+BEYOND = 1e30
+"""Stands for infinity: far above all samples, and its differences are finite."""
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -85,12 +88,14 @@ class Lattice:
         return self.rows.around(window.y, window.height), self.columns.around(window.x, window.width)
 
     def mask(self, samples: Floats, window: Window) -> Mask | None:
-        """The pixels of `window` where the field is above 0; None where it nowhere is.
+        """The pixels of `window` where the field is above 0; None where it nowhere is. What is no number is not above.
 
         `samples` are the field at `around(window)`. In one column the field is linear between two samples, so where
         it passes 0 is computed, not searched: the cost grows with width x samples, not with the window's area.
         """
         rows, columns = self.around(window)
+        if not np.isfinite(samples).all():
+            samples = np.nan_to_num(samples, nan=-1, posinf=BEYOND, neginf=-BEYOND).astype(np.float32)
         profiles = self._profiles(samples, window, columns.start)
         count = profiles.shape[1]
         above = np.zeros((window.width, count + 2), dtype=bool)

@@ -142,7 +142,7 @@ def test_a_simulated_device_repeats_outputs_without_a_batch_dimension(tmp_path: 
         ((np.zeros((1, 7), np.float32), COUNT, filled(1)), r"expected outputs .*; got fetch_name_0 float32\[1, 7\]"),
         (
             (boxes_of((2, 0.9, 0, 0, 9, 9)), COUNT, filled(1)),
-            r"fetch_name_0: expected classes below 2 \(labels\), got 2",
+            r"fetch_name_0: expected classes 0 to 1, as 2 labels are given, got 2",
         ),
     ],
 )

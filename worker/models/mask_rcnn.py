@@ -1,8 +1,9 @@
 """mask_rcnn: Mask R-CNN as torchvision exports it, and as the ONNX Model Zoo has it (MaskRCNN-10 and -12).
 
-One input float32 [3, height, width] or [1, 3, height, width]. Four outputs, told by rank and dtype because their names
-vary: boxes float32 [n, 4], x1 y1 x2 y2 in input pixels; labels int64 [n], from 1, 0 being the background; scores
-float32 [n]; masks float32 [n, 1, rows, columns], probabilities. A leading dimension of 1 before each is read too.
+One input float32 [3, height, width] or [1, 3, height, width], whose 1 may be left open. Four outputs, told by rank and
+dtype because their names vary: boxes float32 [n, 4], x1 y1 x2 y2 in input pixels; labels int64 [n], from 1, 0 being the
+background; scores float32 [n]; masks float32 [n, 1, rows, columns], probabilities. A leading dimension of 1 before each
+is read too.
 
 torchvision  RGB from 0 to 1 at the picture's own size: resizing and normalising are inside. Masks are of the input's
              size.
@@ -28,7 +29,7 @@ from worker.models.family import Outputs, Port, Prepared, Signature
 from worker.models.fit import Fit, corner, tensor, within
 from worker.models.manifest import Manifest, Normalisation
 from worker.models.nms import best
-from worker.models.ports import BACKGROUND, check_classes, fixed_size, settled_size, shapes
+from worker.models.ports import BACKGROUND, check_classes, fixed_size, may_be, probabilities, settled_size, shapes
 
 MASK_LEVEL = 0.5
 STRIDE = 32
@@ -88,17 +89,17 @@ class MaskRcnn:
 
     def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:  # noqa: ARG002
         """The rows whose score exceeds the threshold; what the model suppressed does not come back."""
-        found = _read(outputs)
+        found, names = _read(outputs)
         rows = best(found.scores, threshold, len(found.scores))
         rows = rows[np.isfinite(found.boxes[rows]).all(axis=1)]
-        class_ids = found.labels[rows] - self._first
-        check_classes("labels", class_ids, self._labels)
+        check_classes(names["labels"], found.labels[rows], self._labels, self._first)
+        class_ids, scores = found.labels[rows] - self._first, probabilities(names["scores"], found.scores[rows])
         masks = found.masks[rows]
         if masks.shape[1:] == fit.outer:
             decoded = _laid_over(masks, fit)
         else:
             decoded = _pasted(masks, fit.whole_boxes(found.boxes[rows]), fit)
-        return Instances.filled(fit.boxes(found.boxes[rows]), found.scores[rows], class_ids, decoded)
+        return Instances.filled(fit.boxes(found.boxes[rows]), scores, class_ids, decoded)
 
     def _fit(self, height: int, width: int) -> Fit:
         if self._fixed is not None:
@@ -121,8 +122,9 @@ class _Found(NamedTuple):
 
 def _only_input(signature: Signature) -> Port:
     inputs = signature.inputs
-    right = len(inputs) == 1 and inputs[0].dtype == "float32" and len(inputs[0].shape) in (3, 4)
-    if not right or inputs[0].shape[-3] not in (3, str(inputs[0].shape[-3])) or inputs[0].shape[:-3] not in ((), (1,)):
+    shape = inputs[0].shape if len(inputs) == 1 and inputs[0].dtype == "float32" else ()
+    wanted = {3: (3,), 4: (1, 3)}.get(len(shape), ())
+    if not wanted or not all(may_be(size, one) for size, one in zip(shape, wanted, strict=False)):
         raise signature.mismatch("one input float32[3, height, width] or float32[1, 3, height, width]", inputs)
     return inputs[0]
 
@@ -141,19 +143,22 @@ def _has_small_masks(signature: Signature, canvas: tuple[int, int] | None) -> bo
     return size is not None and size != canvas
 
 
-def _read(outputs: Outputs) -> _Found:
-    """The outputs by rank and dtype; raises ModelInvalid with all of them where one does not fit."""
+def _read(outputs: Outputs) -> tuple[_Found, dict[str, str]]:
+    """The outputs by rank and dtype, and their names; raises ModelInvalid with all of them where one does not fit."""
     labels = [value for value in outputs.values() if value.dtype == np.int64]
     batched = bool(labels) and labels[0].ndim == 2
     plain = [value[0] if batched and len(value) == 1 else value for value in outputs.values()]
     by_kind = {_kind(value): value for value in plain}
+    names = {_kind(value): name for name, value in zip(outputs, plain, strict=True)}
     if set(by_kind) != {"boxes", "labels", "scores", "masks"}:
         raise ModelInvalid(f"expected {EXPECTED}; got {shapes(outputs)}")
     found = _Found(**by_kind)
     count = len(found.labels)
     if any(len(value) != count for value in found):
         raise ModelInvalid(f"expected as many boxes, labels, scores and masks; got {shapes(outputs)}")
-    return found._replace(masks=found.masks.reshape(count, *found.masks.shape[-2:]))
+    if count and not found.masks.size:
+        raise ModelInvalid(f"{names['masks']}: expected masks [n, 1, rows, columns], got {list(found.masks.shape)}")
+    return found._replace(masks=found.masks.reshape(count, *found.masks.shape[-2:])), names
 
 
 def _kind(value: NDArray[Any]) -> str:

@@ -76,7 +76,7 @@ class Model:
         values = self._runner.run({name: _stack(prepared, name, fill) for name in prepared[0].tensors})
         if fill == 1:
             return [dict(zip(names, values, strict=True))]
-        if any(len(value) != fill for value in values):
+        if any(value.shape[:1] != (fill,) for value in values):
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in zip(names, values, strict=True))
             raise ModelInvalid(f"expected {fill} rows in every output for {fill} pictures, got {shapes}")
         return [

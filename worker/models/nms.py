@@ -17,6 +17,8 @@ def best(scores: NDArray[np.float32], threshold: float, limit: int) -> Indexes:
     return above[order[:limit]]
 
 
+# A box too large for its area to be a number overlaps nothing.
+@np.errstate(over="ignore", invalid="ignore")
 def suppress(boxes: NDArray[np.float32], class_ids: NDArray[np.int64], overlap: float, limit: int) -> Indexes:
     """Indexes of at most `limit` boxes [n,4] xyxy, sorted best first, that no better one of their class overlaps more.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.errors import ModelInvalid
 from worker.models.family import Outputs, Port, Signature
 from worker.models.nms import best
-from worker.models.ports import shapes
+from worker.models.ports import may_be, shapes
 
 _EXPECTED_INPUTS = "three inputs float32: image [n, 3, height, width], im_shape [n, 2] and scale_factor [n, 2]"
 _EXPECTED_OUTPUTS = (
@@ -34,8 +34,8 @@ class Inputs:
     def of(cls, signature: Signature) -> Inputs:
         """The pairs are told apart by name, or, where the names are generated, by PaddleX's order of them."""
         ports = signature.inputs
-        images = [port for port in ports if len(port.shape) == 4 and _may_be(port.shape[1], 3)]
-        pairs = [port for port in ports if len(port.shape) == 2 and _may_be(port.shape[1], 2)]
+        images = [port for port in ports if len(port.shape) == 4 and may_be(port.shape[1], 3)]
+        pairs = [port for port in ports if len(port.shape) == 2 and may_be(port.shape[1], 2)]
         if (len(ports), len(images), len(pairs)) != (3, 1, 2) or any(port.dtype != "float32" for port in ports):
             raise signature.mismatch(_EXPECTED_INPUTS, ports)
         if "im_shape" in pairs[1].name or "scale_factor" in pairs[0].name:
@@ -47,9 +47,10 @@ class Inputs:
 class Rows:
     """What the graph found, row by row: scores float32 [n], class_ids int64 [n], masks [n,h,w] of any type, set where
     above 0; boxes float32 [n,4], x1 y1 x2 y2 in the masks' pixels, where there are any. `source` is the tensor that
-    holds the classes."""
+    holds the classes, `scored_by` the one that holds the scores."""
 
     source: str
+    scored_by: str
     scores: Floats
     class_ids: NDArray[np.int64]
     boxes: Floats | None
@@ -76,7 +77,7 @@ class Answers:
         """Raises ModelInvalid where ranks and types leave it open."""
         ports = signature.outputs
         masks = [port for port in ports if len(port.shape) == 3]
-        boxes = [port for port in ports if _is(port, "float32", 2) and _may_be(port.shape[1], 6)]
+        boxes = [port for port in ports if _is(port, "float32", 2) and may_be(port.shape[1], 6)]
         scores = [port for port in ports if _is(port, "float32", 1)]
         labels = [port for port in ports if _is(port, "int64", 1) and port.shape != (1,)]
         if len(masks) == len(boxes) == 1:
@@ -92,22 +93,22 @@ class Answers:
             table = outputs[self.boxes.name]
             if table.shape[1:] != (6,):
                 raise ModelInvalid(f"expected {_EXPECTED_OUTPUTS}; got {shapes(outputs)}")
-            class_ids = np.where(np.isfinite(table[:, 0]), table[:, 0], -1).astype(np.int64)
-            rows = Rows(self.boxes.name, table[:, 1], class_ids, table[:, 2:6], masks)
+            # Beyond a float32's whole numbers no class is meant, and no int64 would hold it.
+            class_ids = np.nan_to_num(table[:, 0], nan=-1).clip(-1, 1 << 24).astype(np.int64)
+            rows = Rows(self.boxes.name, self.boxes.name, table[:, 1], class_ids, table[:, 2:6], masks)
         else:
             assert self.scores is not None
             assert self.labels is not None
-            rows = Rows(self.labels.name, outputs[self.scores.name], outputs[self.labels.name], None, masks)
+            named = (self.labels.name, self.scores.name)
+            rows = Rows(*named, outputs[self.scores.name], outputs[self.labels.name], None, masks)
         if not len(rows.scores) == len(rows.class_ids) == len(masks):
             raise ModelInvalid(
                 f"expected as many masks as {'boxes' if self.boxes else 'scores'}, got {shapes(outputs)}"
             )
+        if len(masks) and not masks.size:
+            raise ModelInvalid(f"{self.masks.name}: expected masks [n, height, width], got {list(masks.shape)}")
         return rows
 
 
 def _is(port: Port, dtype: str, rank: int) -> bool:
     return port.dtype == dtype and len(port.shape) == rank
-
-
-def _may_be(declared: int | str, size: int) -> bool:
-    return isinstance(declared, str) or declared == size

@@ -27,7 +27,7 @@ from worker.models.package import PADDLEX_CONFIG
 from worker.models.paddle_config import Config
 from worker.models.paddle_ports import Answers, Inputs
 from worker.models.paddle_steps import fixed_size, resized, tensor
-from worker.models.ports import check_classes
+from worker.models.ports import check_classes, probabilities
 
 MOST_MASK_BYTES = 256 << 20
 """All rows' masks at the size asked for, as the float32 that the graph makes of them; its peak is twice that."""
@@ -98,7 +98,8 @@ class PaddleX:
         canvas = Fit(fit.height, fit.width, size, size)
         boxes = canvas.boxes(_extents(rows.masks, kept) if rows.boxes is None else rows.boxes[kept])
         masks = [_mask(rows.masks[row], box, canvas) for row, box in zip(kept, boxes.tolist(), strict=True)]
-        return Instances.filled(boxes, rows.scores[kept], rows.class_ids[kept], masks)
+        scores = probabilities(rows.scored_by, rows.scores[kept])
+        return Instances.filled(boxes, scores, rows.class_ids[kept], masks)
 
     def _check_size(self, manifest: Manifest) -> None:
         fixed = fixed_size(self._steps)

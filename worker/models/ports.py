@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import ModelInvalid
-from worker.models.family import Port, Signature
+from worker.models.family import Outputs, Port, Signature
 from worker.models.manifest import Manifest
 
 BACKGROUND = "__background__"
 """What a list of labels may begin with, where the model counts its classes from 1."""
+
+HIGHEST_SCORE = 1.01
+"""Half precision rounds a score of 1 up to less than this."""
 
 
 def picture_input(signature: Signature) -> Port:
@@ -35,6 +39,11 @@ def fixed_size(port: Port) -> tuple[int, int] | None:
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
+def may_be(declared: int | str, size: int) -> bool:
+    """Whether a dimension is that size, or left open."""
+    return isinstance(declared, str) or declared == size
+
+
 def settled_size(port: Port, manifest: Manifest) -> tuple[int, int]:
     """The input's height and width: the fixed ones, else the manifest's.
 
@@ -50,11 +59,58 @@ def settled_size(port: Port, manifest: Manifest) -> tuple[int, int]:
     return size
 
 
-def check_classes(tensor: str, class_ids: NDArray[np.int64], labels: int) -> None:
-    """Raises ModelInvalid, naming the tensor, where a class has no label."""
-    strange = class_ids[(class_ids < 0) | (class_ids >= labels)]
+class Expected(NamedTuple):
+    """An output after its batch dimension: "f" for floating numbers, "i" for whole ones, and its sizes.
+
+    A word stands for any size, and the same word for the same. Only the first size may be 0: nothing was found.
+    """
+
+    port: Port
+    kind: Literal["f", "i"]
+    shape: tuple[int | str, ...]
+
+
+def read(outputs: Outputs, *expected: Expected) -> list[NDArray[Any]]:
+    """One picture's outputs without their batch dimension, floating numbers as float32.
+
+    Raises ModelInvalid with the first that is not as expected.
+    """
+    sizes: dict[int | str, int] = {}
+    values = []
+    for port, kind, shape in expected:
+        value = outputs[port.name]
+        wanted = [sizes.get(size, size) for size in shape]
+        if value.dtype.kind != kind or not _fits(value.shape, wanted):
+            layout = f"{'float32' if kind == 'f' else 'int64'}[1, {', '.join(map(str, wanted))}]"
+            raise ModelInvalid(f"{port.name}: expected {layout}, got {value.dtype}{list(value.shape)}")
+        sizes |= zip(shape, value.shape[1:], strict=True)
+        values.append(value[0].astype(np.float32, copy=False) if kind == "f" else value[0])
+    return values
+
+
+def _fits(shape: tuple[int, ...], wanted: Sequence[int | str]) -> bool:
+    known = (isinstance(size, str) or size == there for size, there in zip(wanted, shape[1:], strict=False))
+    return len(shape) == 1 + len(wanted) and shape[0] == 1 and 0 not in shape[2:] and all(known)
+
+
+def check_classes(tensor: str, class_ids: NDArray[Any], labels: int, first: int = 0) -> None:
+    """Raises ModelInvalid, naming the tensor, where a class, counted from `first`, has no label."""
+    strange = class_ids[~((class_ids >= first) & (class_ids < first + labels))]
     if len(strange):
-        raise ModelInvalid(f"{tensor}: expected classes below {labels} (labels), got {strange[0]}")
+        raise ModelInvalid(
+            f"{tensor}: expected classes {first} to {first + labels - 1}, as {labels} labels are given, "
+            f"got {strange[0]:g}; the model needs a label for each of its classes"
+        )
+
+
+def probabilities(tensor: str, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scores, none above 1; raises ModelInvalid, naming the tensor, where they go beyond what rounding makes."""
+    highest = scores.max(initial=0)
+    if not highest <= HIGHEST_SCORE:
+        raise ModelInvalid(
+            f"{tensor}: expected scores from 0 to 1, got {highest:g}; export it with them as probabilities"
+        )
+    return np.minimum(scores, np.float32(1))
 
 
 def shapes(tensors: dict[str, NDArray[Any]]) -> str:

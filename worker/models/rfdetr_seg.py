@@ -17,7 +17,7 @@ from worker.models.family import Outputs, Port, Prepared, Signature
 from worker.models.fit import Fit, tensor
 from worker.models.manifest import Manifest, Normalisation
 from worker.models.nms import best
-from worker.models.ports import BACKGROUND, fixed_batch, picture_input, settled_size
+from worker.models.ports import BACKGROUND, Expected, fixed_batch, picture_input, read, settled_size
 
 MOST_INSTANCES = 300
 IMAGENET = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
@@ -57,7 +57,12 @@ class RfDetrSeg:
 
     def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:  # noqa: ARG002
         """The best 300 pairs of query and class whose score exceeds the threshold."""
-        boxes, logits, masks = (outputs[port.name][0] for port in (self._boxes, self._logits, self._masks))
+        boxes, logits, masks = read(
+            outputs,
+            Expected(self._boxes, "f", ("queries", 4)),
+            Expected(self._logits, "f", ("queries", "classes")),
+            Expected(self._masks, "f", ("queries", "rows", "columns")),
+        )
         logits = logits[:, _columns(self._logits.name, logits.shape[1], self._labels)]
         # Beyond 80 a float32 sigmoid does not change any more, and exp would overflow.
         scores = 1 / (1 + np.exp(-logits.clip(-80, 80)))

@@ -15,7 +15,15 @@ from worker.models.family import Outputs, Port, Prepared, Signature
 from worker.models.fit import Fit, corner, tensor
 from worker.models.manifest import Manifest, Normalisation
 from worker.models.nms import best
-from worker.models.ports import check_classes, fixed_batch, picture_input, settled_size
+from worker.models.ports import (
+    Expected,
+    check_classes,
+    fixed_batch,
+    picture_input,
+    probabilities,
+    read,
+    settled_size,
+)
 
 MASK_LEVEL = 0.5
 MMDET = Normalisation(scale=1, mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395), channels="BGR")
@@ -45,14 +53,20 @@ class RtmDetIns:
 
     def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:  # noqa: ARG002
         """The rows whose score exceeds the threshold; what the model suppressed does not come back."""
-        dets, classes, masks = (outputs[port.name][0] for port in (self._dets, self._classes, self._masks))
+        dets, classes, masks = read(
+            outputs,
+            Expected(self._dets, "f", ("k", 5)),
+            Expected(self._classes, "i", ("k",)),
+            Expected(self._masks, "f", ("k", "rows", "columns")),
+        )
         rows = best(dets[:, 4], threshold, len(dets))
-        rows = rows[(classes[rows] >= 0) & np.isfinite(dets[rows]).all(axis=1)]
+        rows = rows[(classes[rows] >= 0) & np.isfinite(dets[rows, :4]).all(axis=1)]
         class_ids = classes[rows].astype(np.int64)
         check_classes(self._classes.name, class_ids, self._labels)
         lattice = fit.lattice(*masks.shape[1:])
         found = [lattice.whole(masks[row], fit.height, fit.width, MASK_LEVEL) for row in rows]
-        return Instances.filled(fit.boxes(dets[rows, :4]), dets[rows, 4], class_ids, found)
+        scores = probabilities(self._dets.name, dets[rows, 4])
+        return Instances.filled(fit.boxes(dets[rows, :4]), scores, class_ids, found)
 
 
 def _outputs(signature: Signature) -> tuple[Port, Port, Port]:

@@ -26,7 +26,16 @@ from worker.models.family import Outputs, Port, Prepared, Signature
 from worker.models.fit import Fit, letterbox, tensor
 from worker.models.manifest import Manifest
 from worker.models.nms import best, suppress
-from worker.models.ports import check_classes, fixed_batch, fixed_size, picture_input, settled_size
+from worker.models.ports import (
+    Expected,
+    check_classes,
+    fixed_batch,
+    fixed_size,
+    picture_input,
+    probabilities,
+    read,
+    settled_size,
+)
 
 MOST_CANDIDATES = 30_000
 MOST_INSTANCES = 300
@@ -71,7 +80,11 @@ class YoloSeg:
 
         A final head was thresholded and suppressed by its export: a lower `threshold` brings nothing back.
         """
-        head, prototypes = outputs[self._head.name][0], outputs[self._prototypes.name][0]
+        head, prototypes = read(
+            outputs,
+            Expected(self._head, "f", ("rows", "columns")),
+            Expected(self._prototypes, "f", (int(self._prototypes.shape[1]), "mask rows", "mask columns")),
+        )
         sizes = _Sizes(self._labels, len(prototypes))
         if self._final:
             found = _from_rows(self._head, head, sizes, threshold)
@@ -79,7 +92,7 @@ class YoloSeg:
             found = _from_anchors(self._head, head, sizes, threshold, nms_iou)
         boxes = fit.boxes(found.boxes)
         masks = _masks(found.coefficients, prototypes, boxes, fit)
-        return Instances.filled(boxes, np.minimum(found.scores, np.float32(1)), found.class_ids, masks)
+        return Instances.filled(boxes, probabilities(self._head.name, found.scores), found.class_ids, masks)
 
 
 def _outputs(signature: Signature) -> tuple[Port, Port]:
@@ -159,9 +172,8 @@ def _from_rows(port: Port, head: Floats, sizes: _Sizes, threshold: float) -> _Fo
         raise ModelInvalid(f"{port.name}: expected {6 + sizes.coefficients} columns, got {head.shape[1]}")
     rows = best(head[:, 4], threshold, len(head))
     found = head[rows[np.isfinite(head[rows]).all(axis=1)]][:MOST_INSTANCES]
-    class_ids = found[:, 5].astype(np.int64)
-    check_classes(port.name, class_ids, sizes.labels)
-    return _Found(found[:, :4], found[:, 4], class_ids, found[:, 6:])
+    check_classes(port.name, found[:, 5], sizes.labels)
+    return _Found(found[:, :4], found[:, 4], found[:, 5].astype(np.int64), found[:, 6:])
 
 
 def _corners(boxes: Floats) -> Floats:
