@@ -122,7 +122,7 @@ class Predictor:
         self._opened.close()
 
     def _break(self, device: Device, error: Exception) -> None:
-        self._broken = self._broken or f"device {device} is lost: {error}"
+        self._broken = self._broken or f"device {device} is lost: {Failure.of('infer', error).reason}"
 
     def predict(self, inputs: Sequence[str], options: Options | None = None) -> Iterator[Prediction]:
         """The predictions of files, folders and http(s) URLs, in order; one that fails carries its failure.
