@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
+from gunicorn.http import message  # type: ignore[import-untyped]
 
 from api import create_app
 from shared.errors import InvalidRequest
@@ -15,6 +16,9 @@ from shared.settings import Settings
 
 PROCESSES = min(2, os.cpu_count() or 1)
 STOP_SECONDS = 15
+
+# gunicorn refuses a second Content-Type, and has no setting for it. The C++ client of PaddleX's tutorial sends two.
+message.RFC9110_5_3_SINGLETON_FIELDS = frozenset({"HOST"})
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types

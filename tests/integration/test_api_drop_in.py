@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -288,6 +290,17 @@ def test_a_body_too_large_for_json_is_413_in_the_envelope(api_server: ApiServer,
     answer = requests.post(api_server.url + PATH, data=iter([body]) if in_chunks else body, timeout=60)
     assert answer.status_code == answer.json()["errorCode"] == 413
     assert "give a URL" in answer.json()["errorMsg"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_client_that_says_its_content_type_twice_is_served(api_server: ApiServer) -> None:
+    body = json.dumps({"image": IMAGE}).encode()
+    with contextlib.closing(http.client.HTTPConnection(api_server.url.removeprefix("http://"), timeout=60)) as client:
+        client.putrequest("POST", PATH)
+        for name, value in (("Content-Type", "application/json"),) * 2 + (("Content-Length", str(len(body))),):
+            client.putheader(name, value)
+        client.endheaders(body)
+        assert client.getresponse().status == 200
 
 
 @pytest.mark.usefixtures("worker")
