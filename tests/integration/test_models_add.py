@@ -105,7 +105,7 @@ def of_rcnn(source: Path) -> None:
         (without_weights, "expected inference.onnx, or inference.json or inference.pdmodel with inference.pdiparams"),
         (without_config, "inference.yml: needed of a PaddleX model"),
         (not_convertible, "did not convert it: Error: an operator is not supported"),
-        (not_runnable, "onnxruntime cannot load it"),
+        (not_runnable, "source/inference.onnx): no ONNX file, or one that was cut off"),
         (of_rcnn, "no released paddle2onnx converts arch RCNN (Mask R-CNN, Cascade Mask R-CNN)"),
     ],
 )

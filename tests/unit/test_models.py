@@ -84,6 +84,11 @@ def test_a_changed_onnx_file_is_refused_with_both_hashes(tmp_path: Path) -> None
         ({"treshold": 0.3}, "treshold: Extra inputs are not permitted"),
         ({"threshold": 2}, "threshold: .*less than 1"),
         ({"input_size": [32, 32]}, r"input_size: expected \[64, 64\]"),
+        ({"input_size": [0, 64]}, r"input_size\.0: Input should be greater"),
+        ({"input_size": [64, 1_000_000]}, r"input_size\.1: Input should be less than or equal to 8192"),
+        ({"labels": "disc"}, "labels: Input should be a valid list"),
+        ({"normalisation": {"std": [0, 1, 1]}}, r"normalisation\.std\.0: Input should be greater than 0"),
+        ({"normalisation": {"mean": [float("nan")] * 3}}, r"normalisation\.mean\.0: Input should be a finite number"),
     ],
 )
 def test_a_manifest_that_does_not_fit_names_the_key_and_what_was_expected(
@@ -94,10 +99,54 @@ def test_a_manifest_that_does_not_fit_names_the_key_and_what_was_expected(
         load("mine", CPU, settings(tmp_path))
 
 
-def test_a_manifest_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
-    (write_package(tmp_path / "mine", HEAD) / "model.yaml").write_text("family: [", encoding="utf-8")
-    with pytest.raises(ModelInvalid, match="not YAML"):
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("family: [", r"model\.yaml: not YAML: line 1: expected"),
+        ("[" * 20_000, r"model\.yaml: not YAML"),
+        ("", r"model\.yaml: expected keys and their values, got None"),
+        ("- yolo_seg", r"model\.yaml: expected keys and their values, got \['yolo_seg'\]"),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, content: str, expected: str) -> None:
+    (write_package(tmp_path / "mine", HEAD) / "model.yaml").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelInvalid, match=expected) as caught:
         load("mine", CPU, settings(tmp_path))
+    assert "\n" not in caught.value.reason
+
+
+def test_labels_may_be_numbers(tmp_path: Path) -> None:
+    write_package(tmp_path / "mine", HEAD, labels=[1, 2])
+    assert load("mine", CPU, settings(tmp_path)).labels == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("names", "5", r"metadata names: expected a name for each class, counted from 0, got '5'"),
+        ("names", "{}", "metadata names: expected a name"),
+        ("names", "{1: 'disc', 2: 'box'}", "metadata names: expected a name"),
+        ("names", "garbage", "metadata names: expected a Python literal"),
+        ("names", "[" * 5000, "metadata names: expected a Python literal"),
+        ("imgsz", "[640]", r"metadata imgsz: input_size\.1: Field required"),
+        ("imgsz", "[0, 64]", r"metadata imgsz: input_size\.0: Input should be greater"),
+        ("imgsz", "['a', 'b']", r"metadata imgsz: input_size\.0: Input should be a valid integer"),
+        ("task", "detect", "metadata task: expected 'segment', got 'detect'"),
+    ],
+)
+def test_metadata_that_does_not_fit_is_named(tmp_path: Path, key: str, value: str, expected: str) -> None:
+    metadata = {"task": "segment", "names": "{0: 'disc', 1: 'box'}", "imgsz": f"[{SIZE}, {SIZE}]"}
+    write_onnx(tmp_path / "mine.onnx", HEAD, metadata=metadata | {key: value})
+    with pytest.raises(ModelInvalid, match=expected):
+        load("mine", CPU, settings(tmp_path))
+
+
+@pytest.mark.parametrize("names", ["{'0': 'disc', '1': 'box'}", "['disc', 'box']", '{"0": "disc", "1": "box"}'])
+@pytest.mark.parametrize("size", [str(SIZE), f"({SIZE}, {SIZE})"])
+def test_metadata_is_read_as_any_exporter_writes_it(tmp_path: Path, names: str, size: str) -> None:
+    write_onnx(tmp_path / "mine.onnx", HEAD, metadata={"task": "segment", "names": names, "imgsz": size})
+    model = load("mine", CPU, settings(tmp_path))
+    assert (model.labels, model.input_size) == (LABELS, (SIZE, SIZE))
 
 
 def damage(path: Path) -> None:
@@ -111,7 +160,7 @@ def scribble(path: Path) -> None:
 @pytest.mark.parametrize("harm", [damage, scribble])
 def test_a_file_that_is_no_onnx_is_refused_by_name(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     harm(write_package(tmp_path / "mine", HEAD) / "model.onnx")
-    with pytest.raises(ModelInvalid, match=r"mine.*model\.onnx"):
+    with pytest.raises(ModelInvalid, match=r"mine.*model\.onnx.*no ONNX file, or one that was cut off"):
         load("mine", CPU, settings(tmp_path))
 
 

@@ -159,6 +159,28 @@ def test_a_graph_of_another_size_than_the_inference_yml_is_refused(tmp_path: Pat
         answering(tmp_path / "mine", row, COUNT, filled(1), sides=(320, 320))
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"label_list": None}, "label_list: Input should be a valid list"),
+        ({"Preprocess": None}, "Preprocess: Input should be a valid list"),
+        ({"Preprocess": []}, "Preprocess: expected a Resize among its steps"),
+        ({"Preprocess": [{"type": "LetterBox"}]}, "Preprocess.0: Input tag 'LetterBox' .*'Resize', 'NormalizeImage'"),
+        ({"Preprocess": [{"type": "Resize", "target_size": [10**6, 640]}]}, "target_size.0: Input should be less"),
+        ({"Preprocess": [{"type": "PadStride", "stride": 10**9}]}, "PadStride.stride: Input should be less"),
+        ({"Preprocess": [{"type": "NormalizeImage", "std": [0, 1, 1]}]}, "std.0: Input should be greater than 0"),
+        ({"draw_threshold": 1}, "draw_threshold: Input should be less than 1"),
+    ],
+)
+def test_a_key_of_the_inference_yml_that_does_not_fit_is_named(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    folder = write_answering(tmp_path / "mine", (boxes_of((0, 0.9, 0, 0, 9, 9)), COUNT, filled(1)))
+    write_config(folder, **changes)
+    with pytest.raises(ModelInvalid, match=rf"inference.yml: .*{expected}"):
+        opened(folder)
+
+
 def test_a_graph_with_other_inputs_is_refused(tmp_path: Path) -> None:
     folder = write_config(tmp_path / "mine")
     write_onnx(folder / "inference.onnx", head_of())

@@ -41,8 +41,8 @@ def load(name: str, device: Device, settings: Settings, *, lane: Lane = "interac
     sized_by_values = package.family in SIZED_BY_VALUES
     runs = settings.cpu_threads if lane == "bulk" and device.kind == "cpu" and not sized_by_values else 1
     threads = settings.cpu_threads // runs
-    runner = open_runner(package.weights, device, threads, plan_memory=not sized_by_values)
     try:
+        runner = open_runner(package.weights, device, threads, plan_memory=not sized_by_values)
         manifest = package.manifest or _describe(runner.signature)
         model = Model(package, manifest, _family(manifest, runner.signature), runner, runs)
         model.check()
@@ -56,7 +56,9 @@ def _describe(signature: Signature) -> Manifest:
         manifest = family.describe(signature)
         if manifest is not None:
             return manifest
-    raise ModelInvalid(f"no family knows it by its metadata; write a model.yaml with one of: {', '.join(FAMILIES)}")
+    raise ModelInvalid(
+        f"no family knows it by its metadata; write a model.yaml with labels, and family: {' or '.join(FAMILIES)}"
+    )
 
 
 def _family(manifest: Manifest, signature: Signature) -> Family:

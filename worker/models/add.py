@@ -46,7 +46,10 @@ def add_paddlex(source: Path, settings: Settings, name: str | None = None) -> Pa
             shutil.copyfile(source / PADDLEX_WEIGHTS, staged / PADDLEX_WEIGHTS)
         else:
             _convert(source, config.arch, staged / PADDLEX_WEIGHTS)
-        load(str(staged), Device("cpu"), settings)
+        try:
+            load(str(staged), Device("cpu"), settings)
+        except ModelInvalid as error:
+            raise ModelInvalid(error.reason.replace(str(staged), str(source))) from None
         staged.rename(target)
     return target
 

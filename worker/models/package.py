@@ -74,5 +74,8 @@ def _open(place: Path, weights: Path) -> Package:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelInvalid(f"{path}: {error.strerror}") from None

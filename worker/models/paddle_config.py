@@ -15,7 +15,7 @@ from worker.models.paddle_steps import Step
 class Names(BaseModel):
     """The section `Global`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True)
 
     model_name: str = ""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from worker.instances import Image
-from worker.models.manifest import Frozen
+from worker.models.manifest import Frozen, Positive, Side
 
 Pixels = NDArray[Any]
 """uint8 [height,width,3], or one colour of it: uint8 or float32 [height,width]."""
@@ -26,7 +26,7 @@ class Resize(Frozen):
     """To `target_size` [height, width]; with `keep_ratio` so that no side exceeds its target, long side to long."""
 
     type: Literal["Resize"]
-    target_size: tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+    target_size: tuple[Side, Side]
     keep_ratio: bool = False
     interp: Literal[0, 1, 2, 3, 4] = 2
     """Nearest, linear, cubic, area, Lanczos: OpenCV's own codes."""
@@ -51,7 +51,7 @@ class NormalizeImage(Frozen):
     norm_type: Literal["mean_std", "none"] = "mean_std"
     is_scale: bool = True
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[Positive, Positive, Positive] = (0.229, 0.224, 0.225)
 
     def normalise(self, plane: Pixels, colour: int) -> Floats:
         """One colour (0 red, 1 green, 2 blue) as x * (1 / 255 / std) + (-mean / std), each factor a float32."""
@@ -77,7 +77,7 @@ class PadStride(Frozen):
     """Zeros at the right and the bottom, up to whole strides; none where `stride` is not positive."""
 
     type: Literal["PadStride"]
-    stride: int
+    stride: int = Field(le=1 << 13)
 
     def apply(self, pixels: Pixels) -> Pixels:
         """The pixels with their border."""

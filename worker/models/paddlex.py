@@ -26,7 +26,7 @@ from worker.models.manifest import Manifest
 from worker.models.package import PADDLEX_CONFIG
 from worker.models.paddle_config import Config
 from worker.models.paddle_ports import Answers, Inputs
-from worker.models.paddle_steps import fixed_size, resized, tensor
+from worker.models.paddle_steps import Resize, fixed_size, resized, tensor
 from worker.models.ports import check_classes, probabilities
 
 MOST_MASK_BYTES = 256 << 20
@@ -102,6 +102,8 @@ class PaddleX:
         return Instances.filled(boxes, scores, rows.class_ids[kept], masks)
 
     def _check_size(self, manifest: Manifest) -> None:
+        if not any(isinstance(step, Resize) for step in self._steps):
+            raise ModelInvalid(f"{PADDLEX_CONFIG}: Preprocess: expected a Resize among its steps")
         fixed = fixed_size(self._steps)
         if manifest.input_size not in (None, fixed):
             raise ModelInvalid(f"input_size: {PADDLEX_CONFIG} resizes to {fixed}, got {manifest.input_size}")

@@ -73,6 +73,8 @@ def _start(weights: Path, device: Device, threads: int, plan_memory: bool) -> An
     providers = _providers(device)
     try:
         session = ort.InferenceSession(weights, sess_options=options, providers=providers)
+    except ort_errors.InvalidProtobuf:
+        raise ModelInvalid("no ONNX file, or one that was cut off; export or download it again") from None
     except _DEVICE_ERRORS as error:
         kind = ModelInvalid if device.kind == "cpu" else DeviceUnavailable
         raise kind(f"onnxruntime cannot load it on {device}: {_first_line(error)}") from None

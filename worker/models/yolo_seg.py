@@ -14,6 +14,7 @@ A mask is coefficients @ prototypes above 0, inside its box.
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from worker.instances import Image, Instances
 from worker.masks import Mask, Window
 from worker.models.family import Outputs, Port, Prepared, Signature
 from worker.models.fit import Fit, letterbox, tensor
-from worker.models.manifest import Manifest
+from worker.models.manifest import Manifest, checked
 from worker.models.nms import best, suppress
 from worker.models.ports import (
     Expected,
@@ -61,12 +62,18 @@ class YoloSeg:
     def describe(signature: Signature) -> Manifest | None:
         """The manifest that the metadata of an Ultralytics export amounts to."""
         metadata = signature.metadata
-        if metadata.get("task") != "segment" or "names" not in metadata:
+        if "task" not in metadata or "names" not in metadata:
             return None
-        names = _literal(metadata, "names")
+        if metadata["task"] != "segment":
+            raise ModelInvalid(f"metadata task: expected 'segment', got {metadata['task']!r}: it finds no masks")
         size = _literal(metadata, "imgsz") if "imgsz" in metadata else None
-        labels = tuple(str(names[index]) for index in sorted(names)) if isinstance(names, dict) else tuple(names)
-        return Manifest(family="yolo_seg", labels=labels, input_size=size, threshold=0.25)
+        found = {
+            "family": "yolo_seg",
+            "labels": _labels(metadata),
+            "input_size": [size, size] if isinstance(size, int) else size,
+            "threshold": 0.25,
+        }
+        return checked(Manifest, found, "metadata imgsz")
 
     def prepare(self, image: Image) -> Prepared:
         """The picture letterboxed: into the fixed square, or into the smallest rectangle of whole strides."""
@@ -130,10 +137,24 @@ def _says_final(signature: Signature) -> bool:
     return metadata.get("end2end") == "True" or (isinstance(arguments, dict) and arguments.get("nms") is True)
 
 
-def _literal(metadata: Any, key: str) -> Any:
+def _labels(metadata: Mapping[str, str]) -> list[str]:
+    """The names in the order of their classes, which are counted from 0."""
+    names = _literal(metadata, "names")
+    if isinstance(names, dict):
+        numbered = {int(key): name for key, name in names.items() if str(key).isdecimal()}
+        names = [numbered.get(index) for index in range(len(names))]
+    if not isinstance(names, list | tuple) or not names or None in names:
+        raise ModelInvalid(
+            f"metadata names: expected a name for each class, counted from 0, got {metadata['names'][:80]!r}; "
+            "labels in a model.yaml go before it"
+        )
+    return [str(name) for name in names]
+
+
+def _literal(metadata: Mapping[str, str], key: str) -> Any:
     try:
         return ast.literal_eval(metadata[key])
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         raise ModelInvalid(f"metadata {key}: expected a Python literal, got {metadata[key][:80]!r}") from None
 
 
