@@ -120,7 +120,7 @@ def _spellings(password: str | None) -> list[bytes | None]:
 def _refusal(code: int, password: str | None) -> InputError:
     if code == pdfium.FPDF_ERR_PASSWORD:
         return PdfEncrypted(
-            "the PDF is encrypted; give its password in pdf.password"
+            "the PDF is encrypted; a job takes its password, as pdf.password or maskmill submit --password"
             if password is None
             else "the PDF is encrypted, and the password given does not open it"
         )

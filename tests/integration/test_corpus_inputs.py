@@ -173,7 +173,7 @@ def test_encrypted_pdfs_open_with_their_password_only(
     assert len(locked) >= 6
     for sample in locked:
         assert not any(isinstance(result, InputError) for result in readings[sample.name]), sample.name
-        with pytest.raises(PdfEncrypted, match=r"give its password in pdf\.password"):
+        with pytest.raises(PdfEncrypted, match=r"pdf\.password or maskmill submit --password"):
             page_count(sample.data, None, SETTINGS)
         with pytest.raises(PdfEncrypted, match="does not open it"):
             page_count(sample.data, PdfOptions(password=f"{sample.password}!"), SETTINGS)
