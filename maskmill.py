@@ -37,8 +37,11 @@ COMMANDS = {
 WRONG, UNREACHABLE, INTERRUPTED, CANNOT_START = 2, 4, 130, 78
 EXIT_CODES = (
     "Exit codes: 0 all is well; 1 some items failed; 2 the command or its settings are wrong; 3 the job failed or was "
-    "cancelled; 4 a service cannot be reached; 78 it cannot start here (device, model, port, folder); 130 interrupted."
+    "cancelled; 4 a service cannot be reached; 78 it cannot start here (device, model, port, folder, package); "
+    "130 interrupted."
 )
+
+INSTALL = "commands of the API need locks/api.txt, the others locks/worker.txt or locks/worker-gpu.txt"
 
 
 class FrontDoor(click.Group):
@@ -59,6 +62,9 @@ class FrontDoor(click.Group):
         except MaskmillError as error:
             click.echo(f"Error: {error.reason}", err=True)
             sys.exit(exit_code(error))
+        except ModuleNotFoundError as error:
+            click.echo(f"Error: {error.name} is not installed here; {INSTALL}", err=True)
+            sys.exit(CANNOT_START)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 

@@ -106,6 +106,14 @@ def test_predict_prints_a_json_line_for_each_input_in_order(samples: Samples) ->
     assert all(len(line["boxes"]) == len(line["masks"]) for line in lines)
 
 
+def test_a_package_that_is_not_installed_is_named_with_the_lock_that_brings_it() -> None:
+    program = "import sys; sys.modules['onnxruntime'] = None; from maskmill import main; main(['predict', 'a.png'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=CLEAN, check=False)
+    assert done.returncode == CANNOT_START
+    assert done.stderr.startswith("Error: onnxruntime is not installed here; ")
+    assert "locks/worker.txt" in done.stderr
+
+
 def test_ctrl_c_ends_predict_without_a_traceback(samples: Samples) -> None:
     command = [*MASKMILL, "predict", str(samples.uploads[0]), "--device", "sim:500"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=CLEAN) as process:
