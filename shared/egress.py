@@ -18,6 +18,7 @@ from urllib3.exceptions import TimeoutError as NoAnswer
 from shared.addresses import AddressRule
 from shared.deadline import Deadline
 from shared.errors import (
+    CannotStart,
     MaskmillError,
     UrlFailed,
     UrlNotFound,
@@ -77,11 +78,12 @@ class Egress:
         """Complete a file of `size` bytes, from what it holds already; `report` is told how many there are.
 
         Not the whole but each mebibyte has the time limit, and `size` is the limit of bytes. After an error the file
-        holds what has come, and a call with this URL or a mirror's goes on from there. UrlFailed: another size.
+        holds what has come, and a call with this URL or a mirror's goes on from there. UrlFailed: another size;
+        CannotStart: the disk does not take it.
         """
         with Deadline(self._seconds) as deadline, _errors(url, deadline):
             response = self._follow(url, deadline, {**HEADERS, **partial.conditions(url)})
-            with contextlib.closing(response), partial.open(url, response, size) as file:
+            with contextlib.closing(response), _disk(partial.path), partial.open(url, response, size) as file:
                 renewed = done = file.tell()
                 while done < size and (piece := response.read1(PIECE)):
                     done += file.write(piece[: size - done])
@@ -113,7 +115,7 @@ class Egress:
                 _check_status(url, response)
                 return response
             response.close()
-            url = urljoin(url, location)
+            url = _joined(url, location)
         raise UrlFailed(f"{url}: more than {MAX_REDIRECTS} redirects")
 
     def _ask(self, url: str, deadline: Deadline, headers: Mapping[str, str]) -> BaseHTTPResponse:
@@ -133,7 +135,8 @@ class Egress:
         )
 
     def _body(self, url: str, response: BaseHTTPResponse) -> Iterator[bytes]:
-        announced, size = int(response.headers.get("Content-Length") or 0), 0
+        length, size = response.headers.get("Content-Length", ""), 0
+        announced = int(length) if length.isdecimal() else 0
         while announced <= self._max_bytes and (piece := response.read1(PIECE)):
             size += len(piece)
             if size > self._max_bytes:
@@ -166,6 +169,22 @@ def _pools(rule: AddressRule, threads: int) -> PoolManager:
     manager = PoolManager(num_pools=64, maxsize=threads)
     manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
     return manager
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise UrlFailed(f"{url}: redirects to {location[:80]!r}, which is no URL") from None
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Around reading a body into a file: what the network does is an HTTPError here, so an OSError is the disk's."""
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(f"{path}: {error.strerror}; the next try goes on from what is there") from None
 
 
 def _check_status(url: str, response: BaseHTTPResponse) -> None:

@@ -43,8 +43,8 @@ class Partial:
         Raises UrlFailed, and leaves the file as it is, where the whole is announced to have another size.
         """
         start = self._start(url, response)
-        length = response.headers.get("Content-Length")
-        if length is not None and start + int(length) != size:
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and start + int(length) != size:
             raise UrlFailed(f"{url}: expected {size} bytes, the server has {start + int(length)}")
         self.note.write_text(json.dumps({"url": url, "version": _version_of(response)}), encoding="utf-8")
         file = self.path.open("r+b" if self.path.exists() else "w+b")

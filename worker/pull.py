@@ -27,23 +27,24 @@ def pull(name: str, entry: Entry, models_dir: Path, egress: Egress, report: Repo
 
     What has come of an unfinished download stays in a hidden folder beside it, and the next call goes on from there.
     Raises ModelInvalid where no mirror has the file that the catalogue means, or another model has that name;
-    UrlUnreachable where a mirror may have it later; CannotStart while another process pulls it, or without the folder.
+    UrlUnreachable where a mirror may have it later; CannotStart while another process pulls it, or where the folder
+    does not take it.
     """
     target, folder = models_dir / name, models_dir / f".{name}.part"
     if target.exists():
         return _same(target, entry)
-    try:
+    with _place(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CannotStart(f"{folder}: {error.strerror}; MASKMILL_MODELS_DIR names another place") from None
-    with _alone(folder, name):
-        partial = Partial(folder / WEIGHTS[0], folder / "version.json")
-        try:
-            _fetch(name, entry, partial, egress, report)
-            _finish(folder, target, partial, entry)
-        finally:
-            if folder.exists() and not partial.size:
-                shutil.rmtree(folder)
+        with _alone(folder, name):
+            partial = Partial(folder / WEIGHTS[0], folder / "version.json")
+            try:
+                # Another process may have finished it just before this one had the lock.
+                if not target.exists():
+                    _fetch(name, entry, partial, egress, report)
+                    _finish(folder, target, partial, entry)
+            finally:
+                if folder.exists() and not partial.size:
+                    shutil.rmtree(folder)
     return target
 
 
@@ -111,6 +112,14 @@ def _same(target: Path, entry: Entry) -> Path:
             if hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256:
                 return target
     raise ModelInvalid(f"{target}: another model is there under that name; move it away first")
+
+
+@contextlib.contextmanager
+def _place(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CannotStart(f"{folder}: {error.strerror}; MASKMILL_MODELS_DIR names another place") from None
 
 
 @contextlib.contextmanager

@@ -141,5 +141,5 @@ def test_a_class_that_no_label_names_is_refused_by_its_tensor(test_data: Path) -
     head[0, 0] = [10, 10, 90, 90, 0.9, 80, *[1] * 32]
     outputs = {"output0": head, "output1": np.ones((1, 32, 160, 160), np.float32)}
     fit = yolo.prepare(picture(test_data, "sample_640x480")).fit
-    with pytest.raises(ModelInvalid, match="output0: expected classes 0 to 79, .* got 80"):
+    with pytest.raises(ModelInvalid, match=r"output0: expected classes 0 to 79, .* got 80"):
         yolo.finish(outputs, fit, 0.25, 0.7)

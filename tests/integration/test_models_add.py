@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.paddlex_models import write_answering, write_config
-from tests.services.commands import CLEAN, MASKMILL
+from tests.services.commands import CLEAN, MASKMILL, run_limited
 
 ANSWER = (
     np.array([[0, 0.9, 0, 0, 9, 9]], np.float32),
@@ -33,12 +33,17 @@ shutil.copyfile(source / "converted.onnx", told["--save_file"])
 """
 
 
-def add(models: Path, *words: str | Path, tools: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The command, with the models folder `models` and the programs of the folder `tools` on PATH."""
+def add(
+    models: Path, *words: str | Path, tools: Path | None = None, kibibytes: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command, with the models folder `models` and the programs of the folder `tools` on PATH.
+
+    No file that it writes may become larger than so many `kibibytes`.
+    """
     path = os.pathsep.join(filter(None, (str(tools or ""), "/usr/bin", "/bin")))
     env = CLEAN | {"MASKMILL_MODELS_DIR": str(models), "PATH": path}
     command = [*MASKMILL, "models", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    return run_limited(command, env, kibibytes)
 
 
 def paddle_format(folder: Path, graph: str = "inference.json", **config: Any) -> Path:
@@ -128,6 +133,30 @@ def test_without_a_converter_the_line_says_what_to_install(tmp_path: Path) -> No
     assert "pip install paddle2onnx==" in added.stderr
 
 
+def test_a_converter_that_does_not_run_is_one_line(tmp_path: Path, tools: Path) -> None:
+    (tools / "paddle2onnx").write_bytes(b"no program")
+    added = add(tmp_path / "models", "add", "--paddlex", paddle_format(tmp_path / "source"), tools=tools)
+    assert (added.returncode, added.stderr.count("\n")) == (78, 1)
+    assert "paddle2onnx does not run: Exec format error" in added.stderr
+    assert not list((tmp_path / "models").iterdir())
+
+
+def test_a_models_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("no folder")
+    added = add(tmp_path / "models", "add", "--paddlex", write_config(write_answering(tmp_path / "source", ANSWER)))
+    assert (added.returncode, added.stderr.count("\n")) == (78, 1)
+    assert f"{tmp_path / 'models'}: File exists; MASKMILL_MODELS_DIR names another place" in added.stderr
+
+
+def test_a_disk_that_does_not_take_the_model_is_said_and_keeps_nothing(tmp_path: Path) -> None:
+    large = (*ANSWER[:2], np.ones((1, 600, 800), np.int32))
+    source = write_config(write_answering(tmp_path / "source", large))
+    added = add(tmp_path / "models", "add", "--paddlex", source, kibibytes=100)
+    assert (added.returncode, added.stderr.count("\n")) == (78, 1)
+    assert "File too large; MASKMILL_MODELS_DIR names another place" in added.stderr
+    assert not list((tmp_path / "models").iterdir())
+
+
 def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     source = write_config(write_answering(tmp_path / "source", ANSWER))
     assert add(tmp_path / "models", "add", "--paddlex", source).returncode == 0
@@ -136,7 +165,7 @@ def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     assert "is there already" in again.stderr
 
 
-@pytest.mark.parametrize("name", ["../elsewhere", "a/b", ".."])
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "..", ".hidden"])
 def test_a_name_that_is_a_path_is_refused(tmp_path: Path, name: str) -> None:
     source = write_config(write_answering(tmp_path / "source", ANSWER))
     assert "expected one name" in add(tmp_path / "models", "add", "--paddlex", source, "--name", name).stderr

@@ -19,7 +19,7 @@ from shared.errors import CannotStart, MaskmillError, ModelInvalid, UrlUnreachab
 from shared.settings import Settings
 from tests.onnx_models import LABELS, head_of, write_onnx
 from tests.services import FileServer
-from tests.services.commands import CLEAN, MASKMILL
+from tests.services.commands import CLEAN, MASKMILL, run_limited
 from tests.services.process import free_port
 from worker.device import Device
 from worker.inventory import known_models
@@ -284,6 +284,36 @@ def test_the_command_says_what_there_is_and_what_went_wrong(tmp_path: Path) -> N
     file.write_text("../mine: {}")
     broken = command("--list", catalogue=str(file))
     assert (broken.returncode, str(file) in broken.stderr) == (78, True)
+
+
+def test_a_disk_that_does_not_take_it_is_said_and_the_next_call_goes_on(
+    file_server: FileServer, tmp_path: Path
+) -> None:
+    wanted = entry(file_server.resumable("m.onnx", BODY))
+    file = tmp_path / "catalogue.yaml"
+    file.write_text(yaml.safe_dump({"mine": wanted.model_dump(mode="json", exclude_unset=True)}))
+    env = CLEAN | {
+        "MASKMILL_CATALOGUE": str(file),
+        "MASKMILL_MODELS_DIR": str(tmp_path / "models"),
+        "MASKMILL_ALLOW_NETWORKS": "127.0.0.1/32",
+    }
+    full = run_limited([*MASKMILL, "models", "pull", "mine"], env, kibibytes=1000)
+    assert full.returncode == 78
+    assert "File too large; the next try goes on from what is there" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert 0 < (tmp_path / "models/.mine.part/model.onnx").stat().st_size <= 1000 * 1024
+    again = run_limited([*MASKMILL, "models", "pull", "mine"], env)
+    assert again.returncode == 0, again.stderr
+    assert file_server.ranges[-1][0] is not None
+    assert (tmp_path / "models/mine/model.onnx").read_bytes() == BODY
+
+
+def test_answers_that_are_no_http_try_the_next_mirror(egress: Egress, file_server: FileServer, tmp_path: Path) -> None:
+    strange = file_server.redirect("strange", "http://[elsewhere")
+    assert "which is no URL" in refused(egress, tmp_path, entry(strange)).reason
+    assert list(tmp_path.iterdir()) == []
+    length = {"Content-Length": "many", "Connection": "close"}
+    pulled(egress, tmp_path, entry(strange, file_server.add("m.onnx", BODY, headers=length)))
 
 
 def test_every_shipped_entry_is_permissive_and_of_a_family_that_exists() -> None:

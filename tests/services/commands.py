@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,3 +72,11 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+def run_limited(
+    command: Sequence[str], env: Mapping[str, str], kibibytes: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The finished command; no file may become larger than so many `kibibytes`, as on a disk that is full."""
+    limited = ["bash", "-c", f'ulimit -f {kibibytes}; exec "$@"', "bash"] if kibibytes else []
+    return subprocess.run([*limited, *command], capture_output=True, text=True, env=env, check=False)

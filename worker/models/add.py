@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from shared.errors import Conflict, ModelInvalid
+from shared.errors import CannotStart, Conflict, ModelInvalid
 from shared.settings import Settings
 from worker.device import Device
 from worker.models import load
@@ -29,33 +31,47 @@ def add_paddlex(source: Path, settings: Settings, name: str | None = None) -> Pa
     """Put the model of directory `source` into the models folder, as `name` or its own; returns where it lies.
 
     It appears there once it has run on the CPU, or not at all. Raises ModelInvalid where it is no PaddleX model, cannot
-    be converted or does not run, and Conflict where the name is taken.
+    be converted or does not run, Conflict where the name is taken, and CannotStart where the folder does not take it.
     """
     models_dir = settings.models_dir
     config = Config.beside(source / PADDLEX_WEIGHTS)
     target = models_dir / _checked(name or config.names.model_name or source.resolve().name)
     if target.exists():
         raise Conflict(f"{target} is there already; add it under another --name, or remove that one first")
-    models_dir.mkdir(parents=True, exist_ok=True)
+    with _room(models_dir):
+        models_dir.mkdir(parents=True, exist_ok=True)
+        _add(source, config.arch, target, settings)
+    return target
+
+
+def _add(source: Path, arch: str, target: Path, settings: Settings) -> None:
     # Beside the target, so that the last step is a rename; hidden, so that nobody takes it for a model.
-    with tempfile.TemporaryDirectory(dir=models_dir, prefix=".adding-") as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".adding-") as folder:
         staged = Path(folder) / target.name
         staged.mkdir()
         shutil.copyfile(source / PADDLEX_CONFIG, staged / PADDLEX_CONFIG)
         if (source / PADDLEX_WEIGHTS).is_file():
             shutil.copyfile(source / PADDLEX_WEIGHTS, staged / PADDLEX_WEIGHTS)
         else:
-            _convert(source, config.arch, staged / PADDLEX_WEIGHTS)
+            _convert(source, arch, staged / PADDLEX_WEIGHTS)
         try:
             load(str(staged), Device("cpu"), settings)
         except ModelInvalid as error:
             raise ModelInvalid(error.reason.replace(str(staged), str(source))) from None
         staged.rename(target)
-    return target
+
+
+@contextlib.contextmanager
+def _room(models_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or models_dir
+        raise CannotStart(f"{place}: {error.strerror}; MASKMILL_MODELS_DIR names another place") from None
 
 
 def _checked(name: str) -> str:
-    if name in ("", ".", "..") or Path(name).name != name:
+    if not name or name.startswith(".") or Path(name).name != name or not name.isprintable():
         raise ModelInvalid(f"name {name!r}: expected one name, as of a folder; give another with --name")
     return name
 
@@ -82,9 +98,11 @@ def _convert(source: Path, arch: str, weights: Path) -> None:
         # Its optimiser would install packages of its own accord; onnxruntime optimises on load anyway.
         "--optimize_tool": "None",
     }
-    done = subprocess.run(
-        [command, *(word for option in options.items() for word in option)], capture_output=True, text=True, check=False
-    )
+    words = [command, *(word for option in options.items() for word in option)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ModelInvalid(f"{source}: {command} does not run: {error.strerror}") from None
     if done.returncode or not weights.is_file():
         lines = (done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}").splitlines()
         raise ModelInvalid(f"{source}: {command} did not convert it: {lines[-1].strip()[:300]}")
