@@ -79,7 +79,9 @@ class Settings(BaseModel):
     finish_threads: int = Field(default=2, ge=1, description="Results finished, drawn and encoded at once.")
     store_threads: int = Field(default=8, ge=1, description="Artifacts stored at once by a child.")
     bytes_in_flight: int = Field(default=1 << 30, description="Most encoded bytes a child holds at once.")
-    pixels_in_flight: int = Field(default=256_000_000, description="Most decoded pixels a child holds at once.")
+    pixels_in_flight: int = Field(
+        default=256_000_000, description="Most pixels a child holds at once, decoders' copies included."
+    )
     outputs_in_flight: int = Field(
         default=1 << 29, ge=1, description="Most bytes of model outputs that wait to be read, beside those of a run."
     )

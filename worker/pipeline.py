@@ -17,7 +17,7 @@ from typing import Any
 from shared.jobs import Failure
 from shared.settings import Settings
 from worker.budget import Budget
-from worker.decode import decode, pixels
+from worker.decode import copies, decode, pixels
 from worker.formats import HEAD_BYTES, sniff
 from worker.instances import Image
 from worker.models import Model, Outputs, Prepared
@@ -178,8 +178,11 @@ class Pipeline:
     def _decode_bytes(self, work: _Work, data: bytes) -> None:
         task = work.task
         width, height = pixels(data, task.page_index, task.pdf, self._settings)
-        work.held_pixels = self._pixels.acquire(width * height)
+        decoding = self._pixels.acquire(width * height * copies(data))
+        work.held_pixels = decoding
         work.image = decode(data, task.page_index, task.pdf, self._settings)
+        work.held_pixels = width * height
+        self._pixels.release(decoding - work.held_pixels)
         work.format = sniff(data[:HEAD_BYTES]) or ""
 
     def _infer_batch(self, batch: list[_Work]) -> None:
