@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from shared.errors import DeviceUnavailable, ModelError, ModelInvalid
@@ -183,6 +184,30 @@ def test_every_picture_gets_its_own_answer_whatever_the_batch(tmp_path: Path, ba
         [80, 40],
         [40],
     ]
+
+
+@pytest.mark.parametrize("sides", [(SIZE, "width"), ("height", SIZE)])
+def test_an_input_with_one_open_side_takes_pictures_of_any_shape(tmp_path: Path, sides: tuple[int | str, ...]) -> None:
+    metadata = {"task": "segment", "names": "{0: 'disc', 1: 'box'}", "imgsz": f"[{SIZE}, {SIZE}]"}
+    write_onnx(tmp_path / "mine.onnx", HEAD, metadata=metadata, sides=(sides[0], sides[1]))
+    model = load("mine", CPU, settings(tmp_path))
+    for height, width in ((20, 100), (100, 20)):
+        [instances] = run(model, grey(255, height, width))
+        assert len(instances) > 0
+    write_onnx(tmp_path / "other.onnx", HEAD, metadata=metadata | {"imgsz": "[32, 32]"}, sides=(sides[0], sides[1]))
+    with pytest.raises(ModelInvalid, match=r"input_size: expected \[.*\] .*, got \[32, 32\]"):
+        load("other", CPU, settings(tmp_path))
+
+
+def test_what_the_runtime_says_on_load_is_one_line_with_its_reason(tmp_path: Path) -> None:
+    write_package(tmp_path / "mine", HEAD)
+    file = tmp_path / "mine/model.onnx"
+    model = onnx.load(str(file))
+    model.ir_version = 999
+    onnx.save(model, str(file))
+    with pytest.raises(ModelInvalid, match=r"model 'mine' .*IR version: 999, max supported") as caught:
+        load("mine", CPU, settings(tmp_path))
+    assert "\n" not in caught.value.reason
 
 
 def test_boxes_and_masks_are_in_the_pictures_own_pixels(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -151,6 +152,16 @@ def test_outputs_that_are_not_as_expected_are_named_on_load(
 ) -> None:
     with pytest.raises(ModelInvalid, match=expected):
         answering(tmp_path / "mine", *outputs)
+
+
+def test_a_graph_of_a_larger_batch_is_refused(tmp_path: Path) -> None:
+    folder = write_config(write_answering(tmp_path / "mine", (boxes_of((0, 0.9, 0, 0, 9, 9)), COUNT, filled(1))))
+    graph = onnx.load(str(folder / "inference.onnx"))
+    for port in graph.graph.input:
+        port.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(graph, str(folder / "inference.onnx"))
+    with pytest.raises(ModelInvalid, match=r"image \[1, 3, height, width\].*; got im_shape float32\[4, 2\]"):
+        opened(folder)
 
 
 def test_a_graph_of_another_size_than_the_inference_yml_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.errors import ModelInvalid
+from shared.errors import DeviceUnavailable, ModelError, ModelInvalid
 from shared.jobs import Lane
 from shared.settings import Settings
 from worker.device import Device
@@ -46,7 +46,9 @@ def load(name: str, device: Device, settings: Settings, *, lane: Lane = "interac
         manifest = package.manifest or _describe(runner.signature)
         model = Model(package, manifest, _family(manifest, runner.signature), runner, runs)
         model.check()
-    except ModelInvalid as error:
+    except DeviceUnavailable:
+        raise
+    except ModelError as error:
         raise ModelInvalid(f"model {package.name!r} ({package.weights}): {error.reason}") from None
     return model
 

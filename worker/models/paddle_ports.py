@@ -13,7 +13,9 @@ from worker.models.family import Outputs, Port, Signature
 from worker.models.nms import best
 from worker.models.ports import may_be, shapes
 
-_EXPECTED_INPUTS = "three inputs float32: image [n, 3, height, width], im_shape [n, 2] and scale_factor [n, 2]"
+_EXPECTED_INPUTS = (
+    "three inputs float32: image [1, 3, height, width], im_shape [1, 2] and scale_factor [1, 2], the 1 fixed or open"
+)
 _EXPECTED_OUTPUTS = (
     "outputs boxes float32[n, 6] and masks [n, height, width], "
     "or labels int64[n], scores float32[n] and masks [n, height, width]"
@@ -34,8 +36,8 @@ class Inputs:
     def of(cls, signature: Signature) -> Inputs:
         """The pairs are told apart by name, or, where the names are generated, by PaddleX's order of them."""
         ports = signature.inputs
-        images = [port for port in ports if len(port.shape) == 4 and may_be(port.shape[1], 3)]
-        pairs = [port for port in ports if len(port.shape) == 2 and may_be(port.shape[1], 2)]
+        images = [port for port in ports if len(port.shape) == 4 and all(map(may_be, port.shape, (1, 3)))]
+        pairs = [port for port in ports if len(port.shape) == 2 and all(map(may_be, port.shape, (1, 2)))]
         if (len(ports), len(images), len(pairs)) != (3, 1, 2) or any(port.dtype != "float32" for port in ports):
             raise signature.mismatch(_EXPECTED_INPUTS, ports)
         if "im_shape" in pairs[1].name or "scale_factor" in pairs[0].name:

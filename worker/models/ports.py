@@ -50,10 +50,10 @@ def settled_size(port: Port, manifest: Manifest) -> tuple[int, int]:
     Raises ModelInvalid where the two differ, or where there is neither.
     """
     fixed = fixed_size(port)
+    if manifest.input_size is not None and not all(map(may_be, port.shape[-2:], manifest.input_size)):
+        raise ModelInvalid(f"input_size: expected {list(port.shape[-2:])} ({port}), got {list(manifest.input_size)}")
     if fixed is None and manifest.input_size is None:
         raise ModelInvalid(f"input_size: needed, because {port} leaves it open")
-    if fixed is not None and manifest.input_size not in (None, fixed):
-        raise ModelInvalid(f"input_size: expected {list(fixed)} ({port}), got {manifest.input_size}")
     size = fixed or manifest.input_size
     assert size is not None
     return size

@@ -34,6 +34,9 @@ _ERRORS = tuple(kind for kind in vars(ort_errors).values() if isinstance(kind, t
 _DEVICE_ERRORS = (ort_errors.Fail, ort_errors.EPFail, ort_errors.RuntimeException)
 
 
+MOST_SAID = 400
+
+
 class Session:
     """The file run by onnxruntime on `device`, with `threads` of its own where that is the CPU.
 
@@ -59,7 +62,7 @@ class Session:
         try:
             return [np.asarray(output) for output in self._session.run(None, dict(tensors))]
         except _ERRORS as error:
-            raise ModelError(f"the model did not run: {_first_line(error)}") from None
+            raise ModelError(f"the model did not run: {_in_one_line(error)}") from None
 
 
 def _start(weights: Path, device: Device, threads: int, plan_memory: bool) -> Any:
@@ -77,9 +80,9 @@ def _start(weights: Path, device: Device, threads: int, plan_memory: bool) -> An
         raise ModelInvalid("no ONNX file, or one that was cut off; export or download it again") from None
     except _DEVICE_ERRORS as error:
         kind = ModelInvalid if device.kind == "cpu" else DeviceUnavailable
-        raise kind(f"onnxruntime cannot load it on {device}: {_first_line(error)}") from None
+        raise kind(f"onnxruntime cannot load it on {device}: {_in_one_line(error)}") from None
     except _ERRORS as error:
-        raise ModelInvalid(f"onnxruntime cannot load it: {_first_line(error)}") from None
+        raise ModelInvalid(f"onnxruntime cannot load it: {_in_one_line(error)}") from None
     session.disable_fallback()
     return session
 
@@ -140,5 +143,7 @@ def _port(argument: Any) -> Port:
     return Port(argument.name, names.get(dtype, dtype), shape)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300]
+def _in_one_line(error: Exception) -> str:
+    """What onnxruntime says: its code comes first, the reason last, and between them may stand lines of its source."""
+    said = " ".join(str(error).split())
+    return said if len(said) <= MOST_SAID else f"{said[: MOST_SAID // 4]} ... {said[-MOST_SAID * 3 // 4 :]}"

@@ -31,7 +31,6 @@ from worker.models.ports import (
     Expected,
     check_classes,
     fixed_batch,
-    fixed_size,
     picture_input,
     probabilities,
     read,
@@ -54,7 +53,8 @@ class YoloSeg:
         self._input = picture_input(signature)
         self._head, self._prototypes = _outputs(signature)
         self._final = _is_final(signature, self._head, self._prototypes, self._labels)
-        self._fixed = fixed_size(self._input) is not None
+        # One open side of two leaves no room for a smaller rectangle either.
+        self._fixed = any(isinstance(side, int) for side in self._input.shape[2:])
         self.batch = fixed_batch(self._input)
         self.input_size = settled_size(self._input, manifest)
 
