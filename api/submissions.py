@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from api.problems import FieldError, InvalidFields
 from shared.errors import BodyTooLarge, InvalidRequest, PathRefused, Unavailable, UnknownModel
-from shared.jobs import ID_ALPHABET, Options
+from shared.jobs import ID_ALPHABET, Options, model_name
 from shared.settings import Settings
 from shared.sources import PathSource, PdfOptions, UrlSource, Wire
 
@@ -85,7 +85,7 @@ def choose_model(request: JobRequest, served: Iterable[str], settings: Settings)
 
 def default_model(names: Sequence[str], settings: Settings) -> str:
     """The model of a request that names none."""
-    first = Path(settings.models[0]).stem if settings.models else Options().model
+    first = model_name(settings.models[0]) if settings.models else Options().model
     return names[0] if len(names) == 1 and first not in names else first
 
 

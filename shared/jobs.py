@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -32,6 +34,12 @@ MOVES: dict[JobState, frozenset[JobState]] = {
     "failed": frozenset(),
     "cancelled": frozenset(),
 }
+
+
+def model_name(place: str | Path) -> str:
+    """What the model is called that has this name, or lies there: the last part, "-" for what no name may hold."""
+    name = Path(place).absolute().name.removesuffix(".onnx")
+    return re.sub("[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:100] or "model"
 
 
 def new_job_id() -> str:

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from shared.errors import DeviceUnavailable, ModelError, ModelInvalid
+from shared.jobs import Options
 from shared.settings import Settings
 from tests.onnx_models import LABELS, SIZE, head_of, write_onnx, write_package
 from worker.device import Device
@@ -58,6 +59,16 @@ def test_a_model_is_found_by_its_path_and_named_by_its_last_part(tmp_path: Path)
     model = load(str(folder), CPU, settings(tmp_path / "models"))
     assert model.name == "mine"
     assert model.digest == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("my model (2)", "my-model-2-"), ("_v1.2", "v1.2"), ("モデル", "model"), ("m" * 120, "m" * 100)],
+)
+def test_a_model_has_a_name_that_a_job_can_ask_for(tmp_path: Path, folder: str, name: str) -> None:
+    write_package(tmp_path / folder, HEAD)
+    model = load(str(tmp_path / folder), CPU, settings(tmp_path))
+    assert model.name == Options(model=model.name).model == name
 
 
 def test_a_name_that_is_nowhere_says_where_was_looked(tmp_path: Path) -> None:

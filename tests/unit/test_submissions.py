@@ -56,6 +56,8 @@ def test_the_model_asked_for_must_be_served() -> None:
 def test_the_default_model_is_the_settings_first_whether_a_name_or_a_path() -> None:
     assert choose_model(parse({}), ["a", "b"], Settings(models=("b", "a"))).model == "b"
     assert choose_model(parse({}), ["a", "b"], Settings(models=("/models/b.onnx",))).model == "b"
+    assert choose_model(parse({}), ["a", "b.v2"], Settings(models=("/models/b.v2/",))).model == "b.v2"
+    assert choose_model(parse({}), ["a", "my-b"], Settings(models=("/models/my b.onnx",))).model == "my-b"
 
 
 def test_an_idempotency_key_always_makes_the_same_valid_id() -> None:

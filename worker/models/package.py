@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import ModelInvalid
+from shared.jobs import model_name
 from worker.models import manifest
 from worker.models.manifest import Manifest
 
@@ -69,8 +70,7 @@ def _open(place: Path, weights: Path) -> Package:
     digest = _sha256(weights)
     if stated is not None and stated.sha256 not in (None, digest):
         raise ModelInvalid(f"{weights}: sha256 expected {stated.sha256} (from {MANIFEST}), got {digest}")
-    name = place.absolute().name.removesuffix(".onnx")
-    return Package(name=name, weights=weights, digest=digest, manifest=stated)
+    return Package(name=model_name(place), weights=weights, digest=digest, manifest=stated)
 
 
 def _sha256(path: Path) -> str:
