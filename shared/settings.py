@@ -83,7 +83,9 @@ class Settings(BaseModel):
         default=256_000_000, description="Most pixels a child holds at once, decoders' copies included."
     )
     outputs_in_flight: int = Field(
-        default=1 << 29, ge=1, description="Most bytes of model outputs that wait to be read, beside those of a run."
+        default=640 << 20,
+        ge=1,
+        description="Most bytes of model outputs a child holds at once, runs under way included.",
     )
     run_dir: Path = Field(
         default=Path.home() / ".maskmill/run", description="Folder of the children's progress stamps."

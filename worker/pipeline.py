@@ -87,7 +87,10 @@ class Pipeline:
         self._bytes = Budget(settings.bytes_in_flight)
         self._pixels = Budget(settings.pixels_in_flight)
         self._outputs = Budget(settings.outputs_in_flight)
-        fitting = max(settings.outputs_in_flight // model.output_bytes, 1)
+        # The most that one picture's outputs needed so far.
+        self._output_bytes = model.output_bytes
+        # Half is for what is computed, half for what is read meanwhile.
+        fitting = max(settings.outputs_in_flight // (2 * model.runs * model.output_bytes), 1)
         self._batch_limit = min(settings.batch_size, model.batch_limit, fitting)
         self._stages = (
             _Stage("fetch", room=1),
@@ -186,14 +189,18 @@ class Pipeline:
         work.format = sniff(data[:HEAD_BYTES]) or ""
 
     def _infer_batch(self, batch: list[_Work]) -> None:
+        granted = self._outputs.acquire(self._output_bytes * len(batch))
         try:
             outputs = self.model.infer([work.tensors for work in batch])
         except Exception as error:  # noqa: BLE001 - halved until the one that raises is alone
+            self._outputs.release(granted)
             self._halve(batch, error)
             return
-        for work, output in zip(batch, outputs, strict=True):
-            work.held_outputs = self._outputs.acquire(sum(value.nbytes for value in output.values()))
-            work.outputs = output
+        needed = [sum(value.nbytes for value in output.values()) for output in outputs]
+        self._output_bytes = max(self._output_bytes, *needed)
+        self._outputs.release(granted - sum(needed))
+        for work, output, size in zip(batch, outputs, needed, strict=True):
+            work.outputs, work.held_outputs = output, size
             self._pass_on("infer", work)
 
     def _halve(self, batch: list[_Work], error: Exception) -> None:

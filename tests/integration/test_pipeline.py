@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import resource
 import threading
-import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from shared.errors import StorageRefused, TruncatedInput
 from shared.jobs import Options
 from shared.settings import Settings
-from tests.onnx_models import SIZE, head_of, write_package
-from tests.paddlex_models import write_answering, write_config
+from tests.onnx_models import SIZE, head_of, write_package, write_torchvision
 from worker.device import Device
 from worker.models import load
 from worker.pipeline import Pipeline
@@ -136,27 +137,30 @@ def test_a_task_that_nobody_wants_any_more_is_dropped(pipeline: Pipeline) -> Non
     assert (probe.deliveries, probe.ends[0].failure) == ([], None)
 
 
-def test_outputs_wait_to_be_read_within_their_budget_however_many_pictures_there_are(tmp_path: Path) -> None:
-    # Masks that take longer to read than to answer with: every pixel a span of its own.
-    masks = np.tile((np.indices((640, 640)).sum(axis=0) % 2).astype(np.float32), (20, 1, 1))
-    outputs = (np.array(20), np.zeros(20, np.int64), np.full(20, 0.9, np.float32), masks)
-    write_config(write_answering(tmp_path / "mine", outputs), arch="SOLOv2")
-    settings = Settings(models_dir=tmp_path, cpu_threads=1, outputs_in_flight=masks.nbytes)
-    model = load("mine", Device("cpu"), settings)
+SIDE, ROWS = 640, 100
+OUTPUTS = ROWS * SIDE * SIDE * 4
+PICTURE = (1 + 4) * SIDE * SIDE * 3
+
+
+def peak(folder: Path, pictures: int) -> int:
+    """The most bytes that this process ever held, with four runs at once and outputs for two of them."""
+    settings = Settings(models_dir=folder, cpu_threads=4, outputs_in_flight=2 * OUTPUTS + (1 << 20))
+    model = load("mine", Device("cpu"), settings, lane="bulk")
     pipeline = Pipeline(model, settings, lambda error: pytest.fail(str(error)))
-    one, many = (peak(pipeline, [Probe(picture(GREY, 640)) for _ in range(count)]) for count in (1, 12))
-    pipeline.close()
-    assert many - one < 1.5 * masks.nbytes
-
-
-def peak(pipeline: Pipeline, probes: list[Probe]) -> int:
-    """The most bytes that Python's and numpy's objects held at once."""
-    tracemalloc.start()
+    probes = [Probe(picture(GREY, SIDE)) for _ in range(pictures)]
     run(pipeline, probes)
-    most = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert [len(probe.deliveries) for probe in probes] == [1] * len(probes)
-    return most
+    pipeline.close()
+    assert all(probe.deliveries for probe in probes)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def test_outputs_stay_within_their_budget_however_many_pictures_and_runs_there_are(tmp_path: Path) -> None:
+    boxes = [(0.0, 0.0, float(SIDE), float(SIDE))] * ROWS
+    write_torchvision(tmp_path / "mine", boxes, labels=[str(number) for number in range(ROWS)])
+    fresh = {"max_workers": 1, "mp_context": multiprocessing.get_context("spawn")}
+    with ProcessPoolExecutor(**fresh) as one, ProcessPoolExecutor(**fresh) as many:  # type: ignore[arg-type]
+        more = many.submit(peak, tmp_path, 16).result() - one.submit(peak, tmp_path, 1).result()
+    assert more < 1.5 * OUTPUTS + 16 * PICTURE
 
 
 def make_sharing(folder: Path) -> Path:
@@ -178,7 +182,7 @@ def make_sharing(folder: Path) -> Path:
 
 def test_a_run_takes_no_more_pictures_than_their_outputs_may_need(tmp_path: Path) -> None:
     model = load(str(make_sharing(tmp_path / "mine")), Device("cpu"), Settings(cpu_threads=1))
-    settings = Settings(outputs_in_flight=model.output_bytes)
+    settings = Settings(outputs_in_flight=2 * model.output_bytes)
     pipeline = Pipeline(model, settings, lambda error: pytest.fail(str(error)))
     probes = [Probe(picture(WHITE)) for _ in range(32)]
     run(pipeline, probes)

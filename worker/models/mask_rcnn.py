@@ -15,6 +15,7 @@ A mask is where its probability, interpolated, exceeds one half.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -94,8 +95,9 @@ class MaskRcnn:
         rows = rows[np.isfinite(found.boxes[rows]).all(axis=1)]
         check_classes(names["labels"], found.labels[rows], self._labels, self._first)
         class_ids, scores = found.labels[rows] - self._first, probabilities(names["scores"], found.scores[rows])
-        masks = found.masks[rows]
-        if masks.shape[1:] == fit.outer:
+        # Views: all of them copied would be half a gibibyte.
+        masks = [found.masks[row] for row in rows]
+        if found.masks.shape[1:] == fit.outer:
             decoded = _laid_over(masks, fit)
         else:
             decoded = _pasted(masks, fit.whole_boxes(found.boxes[rows]), fit)
@@ -173,12 +175,12 @@ def _kind(value: NDArray[Any]) -> str:
     return {1: "scores", 3: "masks"}.get(value.ndim, "")
 
 
-def _laid_over(masks: Floats, fit: Fit) -> list[Mask | None]:
-    lattice = fit.lattice(*masks.shape[1:])
+def _laid_over(masks: Sequence[Floats], fit: Fit) -> list[Mask | None]:
+    lattice = fit.lattice(*fit.outer)
     return [lattice.whole(mask, fit.height, fit.width, MASK_LEVEL) for mask in masks]
 
 
-def _pasted(masks: Floats, boxes: Floats, fit: Fit) -> list[Mask | None]:
+def _pasted(masks: Sequence[Floats], boxes: Floats, fit: Fit) -> list[Mask | None]:
     """Each mask stretched over its box [n,4] in picture pixels, which may reach beyond the picture."""
     pasted: list[Mask | None] = []
     for mask, box in zip(masks, boxes.tolist(), strict=True):
