@@ -15,8 +15,8 @@ from worker.models.manifest import Manifest
 BACKGROUND = "__background__"
 """What a list of labels may begin with, where the model counts its classes from 1."""
 
-HIGHEST_SCORE = 1.01
-"""Half precision rounds a score of 1 up to less than this."""
+HIGHEST_SCORE = 1.1
+"""Half precision or eight bits make less than this of a score of 1; logits go far beyond."""
 
 
 def picture_input(signature: Signature) -> Port:
