@@ -5,7 +5,6 @@ One device is used in this process, several in a process each.
 
 from __future__ import annotations
 
-import itertools
 import secrets
 import tempfile
 import threading
@@ -17,21 +16,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeGuard
+from typing import Self
 
 import numpy as np
 from pydantic import ValidationError
 
 from shared.egress import Egress
-from shared.errors import InputError, InvalidRequest, ModelError
+from shared.errors import InputError, InputNotFound, InvalidRequest, ModelError
 from shared.jobs import Failure, Item, Job, Options, new_job_id
 from shared.settings import Settings
-from shared.sources import PathSource, Source, UrlSource
+from shared.sources import FileBytes, PathSource, Source, UrlSource
 from shared.storage import open_storage
 from worker.device import Device
 from worker.expand import Expander
 from worker.fetch import Fetcher
 from worker.models import Model
+from worker.names import clean, stem
 from worker.opencv import Frame, frame_size
 from worker.remote import SegmenterProcess
 from worker.render import Artifact, Named, render
@@ -170,23 +170,29 @@ class Predictor:
         yield from waiting
 
     def _items(self, inputs: Sequence[Input], options: Options) -> Iterator[Item | InMemory]:
-        numbers = itertools.count()
-        for _, run in itertools.groupby(inputs, _is_frame):
-            given = list(run)
-            yield from (self._in_memory(next(numbers), frame) for frame in given if _is_frame(frame))
-            sources = tuple(_source(name) for name in given if isinstance(name, str))
-            job = Job(id=new_job_id(), created_at=time.time(), sources=sources, options=options, shard_size=1)
-            for item, _ in self._expander.items(job, 0, None):
-                yield item.model_copy(update={"number": next(numbers)})
+        sources: list[Source] = []
+        for given in inputs:
+            found = self._in_memory(given) if isinstance(given, np.ndarray) else _source(given)
+            if isinstance(found, (Item, InMemory)):
+                yield from self._expanded(sources, options)
+                yield found
+                sources = []
+            else:
+                sources.append(found)
+        yield from self._expanded(sources, options)
 
-    def _in_memory(self, number: int, frame: Frame) -> InMemory:
+    def _expanded(self, sources: Sequence[Source], options: Options) -> Iterator[Item]:
+        job = Job(id=new_job_id(), created_at=time.time(), sources=tuple(sources), options=options, shard_size=1)
+        return (item for item, _ in self._expander.items(job, 0, None))
+
+    def _in_memory(self, frame: Frame) -> InMemory:
         """The frame as an item; one that is no picture has failed, and a subclass of arrays is left behind."""
         failure = None
         try:
             frame_size(frame, self._settings)
         except InputError as error:
             failure = Failure.of("decode", error)
-        return InMemory(number, frame_name(), np.asarray(frame), failure)
+        return InMemory(frame_name(), np.asarray(frame), failure)
 
 
 def _made(options: Options, found: Segmented, item: Named, model: Model) -> tuple[dict[str, Artifact], int]:
@@ -200,12 +206,16 @@ def frame_name() -> str:
     return f"{int(time.time())}_{1000 + secrets.randbelow(9000)}"
 
 
-def _is_frame(given: Input) -> TypeGuard[Frame]:
-    return isinstance(given, np.ndarray)
-
-
-def _source(name: str) -> Source:
+def _source(name: str) -> Source | Item:
+    """What the name leads to; an item that has failed where it can lead to nothing."""
+    path = clean(name)
     try:
+        if path != name:
+            raise InputNotFound(f"the name of {path} is not UTF-8; rename it")
         return UrlSource(url=name) if "://" in name else PathSource(path=name)
     except ValidationError as error:
-        raise InvalidRequest(f"input {name[:80]!r}: {error.errors()[0]['msg']}") from None
+        problem: InputError = InputNotFound(f"{path or repr(path)}: {error.errors()[0]['msg']}")
+    except InputNotFound as error:
+        problem = error
+    location = FileBytes(path=path)
+    return Item(number=0, input_path=path, name=stem(path), location=location, failure=Failure.of("plan", problem))

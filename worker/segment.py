@@ -26,10 +26,10 @@ from worker.task import Done, Segmented
 class InMemory:
     """A frame as an item: it has a name, and lies nowhere."""
 
-    number: int
     name: str
     frame: Frame
     failure: Failure | None = None
+    number: int = 0
     input_path: None = None
     page_index: None = None
     pdf: None = None

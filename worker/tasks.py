@@ -21,7 +21,7 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
 from shared.doorbell import CLOSE, CONTROL_QUEUE, PLAN, RUN, celery_app, queue_name
-from shared.errors import MaskmillError
+from shared.errors import CannotStart, MaskmillError
 from shared.jobs import Lane
 from shared.logs import set_up_logging
 from shared.settings import Settings
@@ -109,13 +109,20 @@ def main(arguments: list[str]) -> None:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     die_with_parent(int(parent))
     set_up_logging(settings.log_level, " ".join([kind, *rest]))
+    # Who connects to this signal keeps Celery from setting up logging of its own over it.
+    signals.setup_logging.connect(lambda **_: None, weak=False)
     settings.run_dir.mkdir(parents=True, exist_ok=True)
-    if kind == "control":
-        serve_control(settings)
-    elif kind == "sweep":
-        serve_sweep(settings)
-    else:
-        serve_device(settings, rest[0], cast(Lane, rest[1]))
+    try:
+        if kind == "control":
+            serve_control(settings)
+        elif kind == "sweep":
+            serve_sweep(settings)
+        else:
+            serve_device(settings, rest[0], cast(Lane, rest[1]))
+    except ImportError as error:
+        said = f"{CannotStart.code}: {error}; a worker host needs locks/worker.txt or locks/worker-gpu.txt"
+        refusal_file(settings.run_dir, os.getpid()).write_text(said)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

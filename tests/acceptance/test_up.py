@@ -52,6 +52,12 @@ def test_a_folder_of_the_server_is_read_where_it_may_be(up: Up, samples: Samples
     assert json.loads(done.stdout)["counts"]["succeeded"] == 2
 
 
+def test_each_process_logs_what_it_does(up: Up) -> None:
+    logs = {path.name: path.read_text() for path in (up.data / "logs").iterdir()}
+    for lane in ("bulk", "interactive"):
+        assert f"INFO [cpu {lane}] model shapes (yolo_seg, " in logs[f"device-cpu-{lane}.log"]
+
+
 def test_a_second_up_on_the_same_data_refuses_and_names_the_first(up: Up) -> None:
     second = maskmill("up", "--data", up.data, "--port", "0", "--devices", "cpu")
     assert second.returncode == CANNOT_START

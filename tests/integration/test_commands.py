@@ -114,6 +114,16 @@ def test_a_package_that_is_not_installed_is_named_with_the_lock_that_brings_it()
     assert "locks/worker.txt" in done.stderr
 
 
+def test_a_worker_without_a_package_ends_with_its_name_and_does_not_start_again(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ModuleNotFoundError('No module named onnxruntime')")
+    env = CLEAN | {"PYTHONPATH": str(tmp_path), "MASKMILL_RUN_DIR": str(tmp_path / "run")}
+    command = [*MASKMILL, "worker", "--devices", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60, check=False)
+    assert done.returncode == CANNOT_START
+    assert "No module named onnxruntime; a worker host needs locks/worker.txt" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_ctrl_c_ends_predict_without_a_traceback(samples: Samples) -> None:
     command = [*MASKMILL, "predict", str(samples.uploads[0]), "--device", "sim:500"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=CLEAN) as process:

@@ -133,6 +133,15 @@ def test_an_array_that_is_no_picture_fails_alone(pipeline: InstanceSegmentation,
     assert good.error is None
 
 
+@pytest.mark.parametrize("given", ["caf\udce9.png", "a" * 5000, "http://" + "a" * 9000])
+def test_a_name_that_can_lead_nowhere_fails_alone(pipeline: InstanceSegmentation, folder: Path, given: str) -> None:
+    before, bad, after = pipeline.predict([frame(), given, frame()])
+    assert (before.error, after.error) == (None, None)
+    assert bad.error
+    assert bad.error["code"] == "input_not_found"
+    bad.save_to_json(folder)
+
+
 def test_an_input_that_fails_carries_its_error_and_can_be_used_like_any_other(
     pipeline: InstanceSegmentation, folder: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
