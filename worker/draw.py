@@ -140,7 +140,7 @@ def _label(canvas: Image, box: list[float], name: Line, score: Line, tone: tuple
     top = round(box[1]) - tall
     top = max(min(top if top >= 0 else round(box[1]), height - tall), 0)
     ink = text.ink(size, tall, wide, (MARGIN * size, above))
-    canvas[top : top + tall, left : left + wide] = _inks(tone)[ink]
+    canvas[top : top + tall, left : left + wide] = cv2.applyColorMap(ink, _inks(tone))
 
 
 def _fitted(name: Line, score: Line, size: int, width: int) -> tuple[Line, int]:
@@ -154,8 +154,8 @@ def _fitted(name: Line, score: Line, size: int, width: int) -> tuple[Line, int]:
 
 @functools.cache
 def _inks(tone: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The colour of a label's pixel by how much of it is ink, uint8 [256,3]."""
+    """The colour of a label's pixel by how much of it is ink, uint8 [256,1,3]."""
     red, green, blue = tone
     ink = WHITE if 0.299 * red + 0.587 * green + 0.114 * blue < 128 else NAVY
-    share = np.arange(256)[:, None] / 255
+    share = np.arange(256)[:, None, None] / 255
     return np.rint(np.array(tone) * (1 - share) + np.array(ink) * share).astype(np.uint8)
