@@ -22,6 +22,7 @@ def commands() -> dict[str, list[str]]:
         "masks": [],
         "one_picture": [weights, str(picture_files(1)[0])],
         "folder": [weights, str(val79() / "images")],
+        "devices": [weights, str(val79() / "images")],
         "large_picture": [],
     }
 
