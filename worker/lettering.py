@@ -128,7 +128,7 @@ def _of_one_font(text: str, direction: str) -> Iterator[Run]:
     fonts: list[harfbuzz.Font] = []
     for letter in text:
         before = fonts[-1] if fonts and not (letter.isalpha() or letter.isspace()) else None
-        fonts.append(before if before and ord(letter) in before.face.unicodes else _font(letter))
+        fonts.append(before if before and _has(before, letter) else _font(letter))
     for font, pairs in itertools.groupby(zip(fonts, text, strict=True), key=lambda pair: pair[0]):
         yield Run(font, "".join(letter for _, letter in pairs), direction)
 
@@ -155,11 +155,14 @@ def _shape(run: Run) -> Line:
 @functools.lru_cache(maxsize=4096)
 def _font(letter: str) -> harfbuzz.Font | None:
     """The first font that has the letter."""
-    return next((font for font in _fonts() if ord(letter) in font.face.unicodes), None)
+    return next((font for font in FONTS if _has(font, letter)), None)
 
 
-@functools.cache
-def _fonts() -> tuple[harfbuzz.Font, ...]:
+def _has(font: harfbuzz.Font, letter: str) -> bool:
+    return font.get_nominal_glyph(ord(letter)) is not None
+
+
+def _opened() -> tuple[harfbuzz.Font, ...]:
     """Noto Sans first, then its sisters for the other scripts, symbols and emoji, the large one for Chinese last."""
     files = sorted(path for path in _files("manimgx_fonts", ".ttf") if "Italic" not in path.name)
     files.sort(key=lambda path: not path.name.startswith("NotoSans["))
@@ -176,3 +179,8 @@ def _open(path: Path, face: int) -> harfbuzz.Font:
     font = harfbuzz.Font(harfbuzz.Face(harfbuzz.Blob.from_file_path(str(path)), face))
     font.set_variations({"wght": WEIGHT})
     return font
+
+
+# Not when first asked for: two threads that ask at once would open each font twice, and a word would fall apart where
+# its letters are found once in the one and once in the other.
+FONTS = _opened()
