@@ -26,7 +26,7 @@ from shared.errors import (
     UrlTooLarge,
     UrlUnreachable,
 )
-from shared.partial import Partial
+from shared.partial import Partial, announced_size
 from shared.settings import Settings
 
 MAX_REDIRECTS = 5
@@ -135,8 +135,7 @@ class Egress:
         )
 
     def _body(self, url: str, response: BaseHTTPResponse) -> Iterator[bytes]:
-        length, size = response.headers.get("Content-Length", ""), 0
-        announced = int(length) if length.isdecimal() else 0
+        announced, size = announced_size(response) or 0, 0
         while announced <= self._max_bytes and (piece := response.read1(PIECE)):
             size += len(piece)
             if size > self._max_bytes:

@@ -43,9 +43,9 @@ class Partial:
         Raises UrlFailed, and leaves the file as it is, where the whole is announced to have another size.
         """
         start = self._start(url, response)
-        length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and start + int(length) != size:
-            raise UrlFailed(f"{url}: expected {size} bytes, the server has {start + int(length)}")
+        announced = announced_size(response)
+        if announced is not None and start + announced != size:
+            raise UrlFailed(f"{url}: expected {size} bytes, the server has {start + announced}")
         self.note.write_text(json.dumps({"url": url, "version": _version_of(response)}), encoding="utf-8")
         file = self.path.open("r+b" if self.path.exists() else "w+b")
         file.seek(start)
@@ -77,3 +77,9 @@ def _version_of(response: BaseHTTPResponse) -> str | None:
     """What If-Range compares: a strong ETag, else the date."""
     tag = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def announced_size(response: BaseHTTPResponse) -> int | None:
+    """The bytes that the response's header announces; None where it says nothing that is a size."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else None

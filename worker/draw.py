@@ -125,9 +125,9 @@ def _outline(canvas: Image, box: list[float], tone: tuple[int, int, int]) -> Non
 
 
 def _name(labels: tuple[str, ...], class_id: int) -> Line:
-    """The class's label, or its id after a `#` where the label has no letter that can be drawn."""
+    """The class's label, or its id after a `#` where nothing of the label would be seen."""
     name = line(labels[class_id])
-    return name if name.glyphs else line(f"#{class_id}")
+    return name if name.above or name.below else line(f"#{class_id}")
 
 
 def _label(canvas: Image, box: list[float], name: Line, score: Line, tone: tuple[int, int, int]) -> None:

@@ -69,7 +69,9 @@ class _Stage:
         for _ in self._threads:
             self.line.put(None)
         for thread in self._threads:
-            thread.join()
+            # A pipeline that nobody closed may be collected in any thread, one of its own included.
+            if thread is not threading.current_thread():
+                thread.join()
 
 
 class Pipeline:

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -53,6 +54,9 @@ class SegmenterProcess:
         self._outbox: queue.SimpleQueue[tuple[int, Errand] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._send, self._receive)]
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            # A program's socket.setdefaulttimeout() is not meant for these.
+            end.settimeout(None)
         self._channel = Channel(ours)
         with theirs:
             self._process = _start(theirs.fileno(), device, settings)
@@ -64,6 +68,7 @@ class SegmenterProcess:
         try:
             answer = self._channel.receive()
         except OSError:
+            self._process.kill()
             raise ModelError(f"device {self._device}: {self._obituary()} before the model was loaded") from None
         if answer is not None:
             raise answer
@@ -97,7 +102,7 @@ class SegmenterProcess:
         self._process.wait()
         self._outbox.put(None)
         for thread in self._threads:
-            if thread.is_alive():
+            if thread.is_alive() and thread is not threading.current_thread():
                 thread.join()
         self._channel.close()
 
@@ -107,7 +112,8 @@ class SegmenterProcess:
             try:
                 self._channel.send(message)
             except OSError:
-                # The process is gone, as whoever receives from it finds out too.
+                # The process is gone, or is of no use; whoever receives from it finds out.
+                self._process.kill()
                 return
             except Exception as error:  # noqa: BLE001 - whatever an input does, it ends its own errand only
                 self._end(message[0], Done(failure=Failure.of("fetch", error), error=error))
@@ -123,10 +129,11 @@ class SegmenterProcess:
         except Exception:  # noqa: BLE001 - mostly the process's end; and without this thread no errand would have one
             self._process.kill()
             self._on_broken(ModelError(self._obituary()))
-        with self._changing:
-            self._gone = True
-        for number in tuple(self._under_way):
-            self._end(number, Done())
+        finally:
+            with self._changing:
+                self._gone = True
+            for number in tuple(self._under_way):
+                self._end(number, Done())
 
     def _end(self, number: int, how: Done) -> None:
         ended = self._under_way.pop(number, None)
@@ -135,7 +142,8 @@ class SegmenterProcess:
 
     def _obituary(self) -> str:
         code = self._process.wait()
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        known = {-known: known.name for known in signal.Signals}
+        how = known.get(code, f"signal {-code}") if code < 0 else f"exit code {code}"
         return f"its process {self._process.pid} ended with {how}"
 
 
@@ -158,7 +166,8 @@ class _Child:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._received: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, name="listen", daemon=True).start()
+        for target in (self._listen, _end_with_parent):
+            threading.Thread(target=target, name=target.__name__, daemon=True).start()
 
     def serve(self, device: Device) -> None:
         """Load the model and run errands for as long as the parent lives."""
@@ -201,6 +210,14 @@ class _Child:
             self._channel.send(message)
         except OSError:
             os._exit(1)
+
+
+def _end_with_parent() -> None:
+    """The channel's end says so sooner, unless a process that the parent forked holds a copy of its socket."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 if __name__ == "__main__":

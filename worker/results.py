@@ -170,7 +170,9 @@ def failed(item: Named, failure: Failure) -> Result:
 def _save_as(picture: Pillow.Image, target: Path) -> None:
     try:
         picture.save(target)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise InvalidRequest(
             f"{target}: no picture is written as {target.suffix}; use one of {', '.join(FORMATS)}"
         ) from None

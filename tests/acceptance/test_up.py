@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.samples import Samples, draw_samples
+from tests.conftest import ROOT
 from tests.services.commands import CLEAN, MASKMILL, Up, maskmill, run_up, some_descendants, still_running
 from tests.services.workers import descendants
 
@@ -99,6 +101,17 @@ def test_a_model_that_cannot_be_loaded_stops_the_start_with_its_reason(tmp_path:
     assert refused.returncode == CANNOT_START
     assert "broken.onnx" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_two_models_of_one_name_stop_the_start(tmp_path: Path) -> None:
+    models = [tmp_path / folder / "mine.onnx" for folder in ("one", "other")]
+    for model in models:
+        model.parent.mkdir()
+        shutil.copy(ROOT / "worker/models/shapes/model.onnx", model)
+    listed = ",".join(map(str, models))
+    refused = maskmill("up", "--data", tmp_path / "data", "--port", "0", "--devices", "cpu", "--models", listed)
+    assert refused.returncode == CANNOT_START
+    assert "two of MASKMILL_MODELS are called mine" in refused.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])

@@ -312,8 +312,10 @@ def test_answers_that_are_no_http_try_the_next_mirror(egress: Egress, file_serve
     strange = file_server.redirect("strange", "http://[elsewhere")
     assert "which is no URL" in refused(egress, tmp_path, entry(strange)).reason
     assert list(tmp_path.iterdir()) == []
-    length = {"Content-Length": "many", "Connection": "close"}
-    pulled(egress, tmp_path, entry(strange, file_server.add("m.onnx", BODY, headers=length)))
+    for name, length in (("word", "many"), ("digits", "9" * 5000)):
+        headers = {"Content-Length": length, "Connection": "close"}
+        (tmp_path / name).mkdir()
+        pulled(egress, tmp_path / name, entry(strange, file_server.add(f"{name}.onnx", BODY, headers=headers)))
 
 
 def test_every_shipped_entry_is_permissive_and_of_a_family_that_exists() -> None:

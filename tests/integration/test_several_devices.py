@@ -162,13 +162,14 @@ def test_a_process_is_pinned_to_its_device_before_it_starts(model: Path) -> None
             assert all(f"{key}={value}".encode() in environment for key, value in Device("cpu").environment().items())
 
 
-def test_a_process_that_is_killed_is_an_error_that_names_its_device(model: Path) -> None:
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 3, "signal [0-9]+")])
+def test_a_process_that_is_killed_is_an_error_that_names_its_device(model: Path, number: int, name: str) -> None:
     with create_pipeline(model=model, device="sim:50,sim:30") as pipeline:
         results = pipeline.predict([frame()] * 300)
         next(results)
         victim = next(pid for pid in children() if "sim:30" in command_line(pid))
-        os.kill(victim, signal.SIGKILL)
-        with pytest.raises(ModelError, match=rf"^device sim:30 is lost: its process {victim} ended with SIGKILL$"):
+        os.kill(victim, number)
+        with pytest.raises(ModelError, match=rf"^device sim:30 is lost: its process {victim} ended with {name}$"):
             list(results)
         with pytest.raises(ModelError, match="sim:30"):
             list(pipeline.predict(frame()))
@@ -214,6 +215,27 @@ def test_a_program_needs_no_guard_and_leaves_no_process_behind(script: Any, fold
     assert program.communicate(timeout=120) == ("started\n", "")
     assert program.returncode == 0
     assert len(list((folder / "out").iterdir())) == 40
+
+
+def test_a_programs_own_socket_timeout_changes_nothing(script: Any, folder: Path) -> None:
+    program = script("import socket; socket.setdefaulttimeout(0.05)" + OPEN.format(device="sim:100,sim:100") + SAVE)
+    assert program.communicate(timeout=120) == ("started\n", "")
+    assert len(list((folder / "out").iterdir())) == 40
+
+
+def test_processes_end_with_a_parent_that_is_killed_though_a_child_of_it_lives(script: Any) -> None:
+    child = "import os, time\nif os.fork() == 0:\n    time.sleep(60)\n"
+    program = script(OPEN.format(device="cpu,cpu") + child + STAND_STILL)
+    assert [program.stdout.readline() for _ in range(2)] == ["started\n", "waits\n"]
+    processes = [pid for pid in descendants(program.pid) if "worker.remote" in command_line(pid)]
+    forked = [pid for pid in descendants(program.pid) if pid not in processes]
+    program.kill()
+    try:
+        assert still_running(processes) == set()
+    finally:
+        for pid in forked:
+            os.kill(pid, signal.SIGKILL)
+    assert (len(processes), len(forked)) == (2, 1)
 
 
 def test_processes_end_with_a_parent_that_is_killed(script: Any) -> None:

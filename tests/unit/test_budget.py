@@ -39,3 +39,21 @@ def test_one_that_is_larger_than_the_whole_budget_is_let_in_alone() -> None:
     budget.release(1)
     assert entered.wait(5)
     waiting.join()
+
+
+def test_one_that_waits_is_not_overtaken_by_smaller_ones() -> None:
+    budget, entered = Budget(10), threading.Semaphore(0)
+    budget.acquire(1)
+    first = threading.Thread(target=lambda: (budget.acquire(10), entered.release()))
+    second = threading.Thread(target=lambda: (budget.acquire(1), entered.release()))
+    first.start()
+    assert not entered.acquire(timeout=0.1)
+    second.start()
+    assert not entered.acquire(timeout=0.1)
+    budget.release(1)
+    assert entered.acquire(timeout=5)
+    assert not entered.acquire(timeout=0.1)
+    budget.release(10)
+    assert entered.acquire(timeout=5)
+    first.join()
+    second.join()

@@ -112,7 +112,7 @@ def test_white_space_is_one_space_and_accents_are_put_together() -> None:
     assert line("  e\N{COMBINING ACUTE ACCENT}t\té\n") == line("ét é")
 
 
-@pytest.mark.parametrize("label", ["", " \n", "\ue000", "\0"])
+@pytest.mark.parametrize("label", ["", " \n", "\ue000", "\0", "\u200b\ufe0f"])
 def test_a_label_without_a_letter_is_drawn_as_its_class_id(label: str) -> None:
     assert np.array_equal(labelled(label), labelled("#7"))
 

@@ -98,6 +98,7 @@ def test_a_changed_onnx_file_is_refused_with_both_hashes(tmp_path: Path) -> None
         ({"input_size": [32, 32]}, r"input_size: expected \[64, 64\]"),
         ({"input_size": [0, 64]}, r"input_size\.0: Input should be greater"),
         ({"input_size": [64, 1_000_000]}, r"input_size\.1: Input should be less than or equal to 8192"),
+        ({"labels": ["\ud800"]}, r"labels\.0: Value error, .*surrogates not allowed"),
         ({"labels": "disc"}, "labels: Input should be a valid list"),
         ({"normalisation": {"std": [0, 1, 1]}}, r"normalisation\.std\.0: Input should be greater than 0"),
         ({"normalisation": {"mean": [float("nan")] * 3}}, r"normalisation\.mean\.0: Input should be a finite number"),
@@ -116,6 +117,7 @@ def test_a_manifest_that_does_not_fit_names_the_key_and_what_was_expected(
     [
         ("family: [", r"model\.yaml: not YAML: line 1: expected"),
         ("[" * 20_000, r"model\.yaml: not YAML"),
+        ("labels: [2024-02-30]", r"model\.yaml: not YAML: day is out of range"),
         ("", r"model\.yaml: expected keys and their values, got None"),
         ("- yolo_seg", r"model\.yaml: expected keys and their values, got \['yolo_seg'\]"),
     ],
@@ -138,6 +140,7 @@ def test_labels_may_be_numbers(tmp_path: Path) -> None:
         ("names", "5", r"metadata names: expected a name for each class, counted from 0, got '5'"),
         ("names", "{}", "metadata names: expected a name"),
         ("names", "{1: 'disc', 2: 'box'}", "metadata names: expected a name"),
+        ("names", "{[1]: 'disc'}", "metadata names: expected a Python literal"),
         ("names", "garbage", "metadata names: expected a Python literal"),
         ("names", "[" * 5000, "metadata names: expected a Python literal"),
         ("imgsz", "[640]", r"metadata imgsz: input_size\.1: Field required"),

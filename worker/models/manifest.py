@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ModelInvalid
 
@@ -16,6 +16,15 @@ Side = Annotated[int, Field(ge=1, le=1 << 13)]
 """Pixels; a network's input of more would not fit into memory."""
 
 Positive = Annotated[float, Field(gt=0)]
+
+
+def _storable(label: str) -> str:
+    # A ValueError where it holds half of a surrogate pair, which no JSON file can.
+    label.encode()
+    return label
+
+
+Label = Annotated[str, AfterValidator(_storable)]
 
 
 class Frozen(BaseModel):
@@ -41,7 +50,7 @@ class Manifest(Frozen):
 
     family: str
     input_size: tuple[Side, Side] | None = None
-    labels: tuple[str, ...] = Field(min_length=1)
+    labels: tuple[Label, ...] = Field(min_length=1)
     threshold: float = Field(default=0.5, gt=0, lt=1)
     nms_iou: float = Field(default=0.7, gt=0, lt=1)
     normalisation: Normalisation = Normalisation()
@@ -60,7 +69,7 @@ def read_as(kind: type[Checked], path: Path) -> Checked:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelInvalid(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ModelInvalid(f"{path}: not YAML: {_said(error)}") from None
     return checked(kind, content, str(path))
 

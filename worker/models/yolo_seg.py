@@ -154,7 +154,7 @@ def _labels(metadata: Mapping[str, str]) -> list[str]:
 def _literal(metadata: Mapping[str, str], key: str) -> Any:
     try:
         return ast.literal_eval(metadata[key])
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         raise ModelInvalid(f"metadata {key}: expected a Python literal, got {metadata[key][:80]!r}") from None
 
 
