@@ -47,10 +47,13 @@ class Instances:
         masks: Sequence[Mask | None],
     ) -> Instances:
         """Those of n candidates whose mask is not empty (None), nor their box."""
-        full = [x1 < x2 and y1 < y2 for x1, y1, x2, y2 in boxes.tolist()]
-        there = [index for index, mask in enumerate(masks) if mask is not None and full[index]]
-        kept = tuple(mask for mask, wide in zip(masks, full, strict=True) if mask is not None and wide)
-        return cls(boxes[there], scores[there], class_ids[there], kept)
+        kept = {
+            index: mask
+            for index, (mask, (x1, y1, x2, y2)) in enumerate(zip(masks, boxes.tolist(), strict=True))
+            if mask is not None and x1 < x2 and y1 < y2
+        }
+        there = list(kept)
+        return cls(boxes[there], scores[there], class_ids[there], tuple(kept.values()))
 
     @classmethod
     def none(cls) -> Instances:

@@ -142,8 +142,8 @@ class SegmenterProcess:
 
     def _obituary(self) -> str:
         code = self._process.wait()
-        known = {-known: known.name for known in signal.Signals}
-        how = known.get(code, f"signal {-code}") if code < 0 else f"exit code {code}"
+        names = {-number: number.name for number in signal.Signals}
+        how = names.get(code, f"signal {-code}") if code < 0 else f"exit code {code}"
         return f"its process {self._process.pid} ended with {how}"
 
 

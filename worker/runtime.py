@@ -13,7 +13,7 @@ from functools import partial
 
 from shared.doorbell import Doorbell
 from shared.egress import Egress
-from shared.errors import CannotStart, MaskmillError
+from shared.errors import MaskmillError
 from shared.jobs import Lane
 from shared.ledger import Ledger, ModelCard
 from shared.replies import Replies
@@ -27,7 +27,6 @@ from worker.expand import Expander
 from worker.fetch import Fetcher
 from worker.leases import Leases
 from worker.models import Model, load
-from worker.models.package import find
 from worker.patience import outage
 from worker.pipeline import Pipeline
 from worker.plan import Planner
@@ -96,7 +95,6 @@ class DeviceChild:
         self._services = services = open_services(settings)
         self._leases = Leases(services.ledger)
         self._stamp = stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}")
-        _check_names(settings)
         self._pipelines = [self._open_pipeline(name, device, lane) for name in settings.models]
         open_runner = self._answerer if lane == "interactive" else partial(self._claimer, draining=draining)
         self._runners = {pipeline.model.name: open_runner(pipeline) for pipeline in self._pipelines}
@@ -147,13 +145,6 @@ class DeviceChild:
             logger.warning("not registered: %s", error)
             return False
         return True
-
-
-def _check_names(settings: Settings) -> None:
-    names = [find(name, settings.models_dir).name for name in settings.models]
-    for name in names:
-        if names.count(name) > 1:
-            raise CannotStart(f"two of MASKMILL_MODELS are called {name}; rename the file or the folder of one")
 
 
 def card(model: Model) -> ModelCard:

@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 def serve_device(settings: Settings, device: str, lane: Lane) -> None:
     """Hear the doorbells of one device and lane until told to stop."""
     from worker.device import parse_devices
-    from worker.models.package import find
     from worker.runtime import DeviceChild
 
     app = celery_app(settings)
@@ -49,7 +48,7 @@ def serve_device(settings: Settings, device: str, lane: Lane) -> None:
         try:
             children.append(DeviceChild(settings, parse_devices(device)[0], lane, draining.is_set))
         except MaskmillError as error:
-            refuse(settings, error)
+            refuse(settings, error, main_process)
 
     def run(model: str) -> None:
         children[0].run(model)
@@ -58,8 +57,19 @@ def serve_device(settings: Settings, device: str, lane: Lane) -> None:
     signals.worker_process_shutdown.connect(lambda **_: children[0].leave(), weak=False)
     signals.worker_shutting_down.connect(lambda **_: draining.set(), weak=False)
     app.task(name=RUN)(run)
-    queues = [queue_name(lane, find(name, settings.models_dir).name) for name in settings.models]
+    queues = [queue_name(lane, name) for name in _names(settings)]
     _listen(app, settings, queues, ["--pool", "prefork", "--concurrency", "1"], f"{lane}-{device}")
+
+
+def _names(settings: Settings) -> list[str]:
+    """What the models are called; raises CannotStart where two would share a queue."""
+    from worker.models.package import find
+
+    names = [find(name, settings.models_dir).name for name in settings.models]
+    for name in names:
+        if names.count(name) > 1:
+            raise CannotStart(f"two of MASKMILL_MODELS are called {name}; rename the file or the folder of one")
+    return names
 
 
 def serve_control(settings: Settings) -> None:
@@ -83,10 +93,10 @@ def serve_sweep(settings: Settings) -> None:
     open_sweeper(settings).sweep_until(draining.wait)
 
 
-def refuse(settings: Settings, error: MaskmillError) -> None:
+def refuse(settings: Settings, error: MaskmillError, main_process: int) -> None:
     """Leave word for the supervisor that starting again would not help, and end this worker."""
-    refusal_file(settings.run_dir, os.getppid()).write_text(f"{error.code}: {error.reason}")
-    os.kill(os.getppid(), signal.SIGKILL)
+    refusal_file(settings.run_dir, main_process).write_text(f"{error.code}: {error.reason}")
+    os.kill(main_process, signal.SIGKILL)
     os._exit(1)
 
 
@@ -120,9 +130,10 @@ def main(arguments: list[str]) -> None:
         else:
             serve_device(settings, rest[0], cast(Lane, rest[1]))
     except ImportError as error:
-        said = f"{CannotStart.code}: {error}; a worker host needs locks/worker.txt or locks/worker-gpu.txt"
-        refusal_file(settings.run_dir, os.getpid()).write_text(said)
-        sys.exit(1)
+        lacking = CannotStart(f"{error}; a worker host needs locks/worker.txt or locks/worker-gpu.txt")
+        refuse(settings, lacking, os.getpid())
+    except CannotStart as error:
+        refuse(settings, error, os.getpid())
 
 
 if __name__ == "__main__":
