@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.settings import Settings
+from maskmill.shared.settings import Settings
 
 if TYPE_CHECKING:
     from flask import Flask
 
-    from api.services import Services
+    from maskmill.api.services import Services
 
 
 def create_app(settings: Settings, services: Services | None = None) -> Flask:
     """The API of these settings as a WSGI application; opens its own services unless some are handed in."""
     # Imported here because `import api.client` must not need Flask.
-    from api.app import build
-    from api.services import Services
+    from maskmill.api.app import build
+    from maskmill.api.services import Services
 
     return build(services or Services.open(settings))

@@ -8,9 +8,11 @@ from flask import request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
-from api import artifacts, docs, health, instance_segmentation, items, jobs, problems
-from api.services import EXTENSION, Services
-from shared.errors import PathRefused
+from maskmill.api.endpoints import artifacts, health, instance_segmentation, items, jobs
+from maskmill.api.endpoints import openapi as docs
+from maskmill.api.responses import problems
+from maskmill.api.services import EXTENSION, Services
+from maskmill.shared.errors import PathRefused
 
 
 def build(services: Services) -> OpenAPI:

@@ -9,10 +9,10 @@ from typing import Any
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.http import message  # type: ignore[import-untyped]
 
-from api import create_app
-from shared.errors import InvalidRequest
-from shared.logs import set_up_logging
-from shared.settings import Settings
+from maskmill.api import create_app
+from maskmill.shared.errors import InvalidRequest
+from maskmill.shared.logs import set_up_logging
+from maskmill.shared.settings import Settings
 
 PROCESSES = min(2, os.cpu_count() or 1)
 STOP_SECONDS = 15

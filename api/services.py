@@ -7,12 +7,12 @@ from typing import cast
 
 from flask import current_app
 
-from shared.doorbell import Doorbell
-from shared.egress import Egress
-from shared.ledger import Ledger
-from shared.replies import Replies
-from shared.settings import Settings
-from shared.storage import Storage, open_storage
+from maskmill.shared.doorbell import Doorbell
+from maskmill.shared.egress.http import Egress
+from maskmill.shared.ledger import Ledger
+from maskmill.shared.replies import Replies
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage import Storage, open_storage
 
 EXTENSION = "maskmill"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from api import create_app
-from shared.settings import Settings
+from maskmill.api import create_app
+from maskmill.shared.settings import Settings
 
 app = create_app(Settings.from_env(os.environ))

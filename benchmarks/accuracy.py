@@ -20,11 +20,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from shared.settings import Settings
-from worker.decode import decode
-from worker.device import Device, limit_threads
-from worker.instances import Instances
-from worker.models import Outputs, load
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device, limit_threads
+from maskmill.worker.images.decode import decode
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.models import Outputs, load
 
 THRESHOLD, OVERLAP = 0.001, 0.7
 

@@ -29,13 +29,13 @@ from benchmarks.pictures import picture_files, repeat
 from benchmarks.processor import undisturbed
 from benchmarks.recorded import NAME, record
 from benchmarks.stack import Lanes, Stack, run_stack
-from shared.jobs import Options
-from shared.settings import Settings
-from worker.decode import decode
-from worker.device import Device, limit_threads, parse_devices
-from worker.draw import draw
-from worker.encode import encode_image, seed_instances
-from worker.models import Model, load
+from maskmill.shared.jobs.records import Options
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device, limit_threads, parse_devices
+from maskmill.worker.images.decode import decode
+from maskmill.worker.models import Model, load
+from maskmill.worker.rendering.draw import draw
+from maskmill.worker.rendering.encode import encode_image, seed_instances
 
 REQUESTS, WARM_UP = 120, 10
 BULK_TIMES = 25

@@ -16,13 +16,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from shared.settings import Settings
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device, limit_threads
+from maskmill.worker.images.decode import decode
+from maskmill.worker.models import load
+from maskmill.worker.rendering.draw import draw
+from maskmill.worker.rendering.encode import Subject, describe, encode_image, encode_result
 from tests.paddlex_models import LABELS, write_config, write_enlarging
-from worker.decode import decode
-from worker.device import Device, limit_threads
-from worker.draw import draw
-from worker.encode import Subject, describe, encode_image, encode_result
-from worker.models import load
 
 HEIGHT, WIDTH, ROWS, FOUND = 9000, 12000, 100, 20
 

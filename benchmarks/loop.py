@@ -20,10 +20,10 @@ from typing import Any
 import onnxruntime
 
 from benchmarks.pictures import data_folder
-from shared.settings import Settings
-from worker.decode import decode
-from worker.device import Device, limit_threads
-from worker.models import Outputs, Prepared, load
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device, limit_threads
+from maskmill.worker.images.decode import decode
+from maskmill.worker.models import Outputs, Prepared, load
 
 WARM_UP = 5
 

@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.device import limit_threads
-from worker.draw import draw
-from worker.models.family import Outputs, Port, Signature
-from worker.models.manifest import Manifest
-from worker.models.yolo_seg import YoloSeg
+from maskmill.worker.device import limit_threads
+from maskmill.worker.models.families.yolo_seg import YoloSeg
+from maskmill.worker.models.family import Outputs, Port, Signature
+from maskmill.worker.models.manifest import Manifest
+from maskmill.worker.rendering.draw import draw
 
 HEIGHT, WIDTH, COUNT, SIZE = 3000, 4000, 300, 640
 # The shortest and longest side of the boxes, as shares of the picture's.

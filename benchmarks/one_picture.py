@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shared.settings import Settings
-from worker.decode import decode
-from worker.device import Device, limit_threads
-from worker.draw import draw
-from worker.encode import Subject, describe, encode_image, encode_result
-from worker.models import load
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device, limit_threads
+from maskmill.worker.images.decode import decode
+from maskmill.worker.models import load
+from maskmill.worker.rendering.draw import draw
+from maskmill.worker.rendering.encode import Subject, describe, encode_image, encode_result
 
 ROUNDS = 30
 

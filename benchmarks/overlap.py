@@ -22,7 +22,7 @@ from benchmarks.pictures import picture_files, repeat
 from benchmarks.processor import cpu_seconds, undisturbed
 from benchmarks.recorded import NAME, record
 from benchmarks.stack import Stack, run_stack
-from shared.jobs import Options
+from maskmill.shared.jobs.records import Options
 
 MODEL = "yolo11n-seg"
 # Of a picture on the device; the shortest shows what one worker process can do at all on these cores.

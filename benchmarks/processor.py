@@ -14,7 +14,7 @@ from tests.services.workers import command_line, descendants
 
 TICKS = os.sysconf("SC_CLK_TCK")
 # In a command line, and what the process is then called.
-KINDS = {"redis-server": "redis", "gunicorn": "api", "api.cli": "api"}
+KINDS = {"redis-server": "redis", "gunicorn": "api", "maskmill.api.cli": "api"}
 # A measurement during which others took more of the machine is taken again.
 MOST_BY_OTHERS = 0.05
 TRIES, PATIENCE_SECONDS = 6, 120
@@ -89,7 +89,7 @@ def _own_seconds() -> float:
 
 
 def _name(command: str) -> str:
-    _, found, arguments = command.partition("worker.tasks ")
+    _, found, arguments = command.partition("maskmill.worker.processes.celery_worker ")
     if found:
         return " ".join(arguments.split()[1:])
     return next((name for part, name in KINDS.items() if part in command), command.strip())

@@ -21,13 +21,13 @@ from benchmarks.accuracy import OVERLAP, THRESHOLD, average_precision, entry, pl
 from benchmarks.machine import machine
 from benchmarks.pictures import data_folder, val79
 from benchmarks.stack import run_stack
-from shared import keys
-from shared.jobs import Options
-from shared.settings import Settings
-from worker.decode import decode
-from worker.device import Device
-from worker.models import load
-from worker.predict import Predictor
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import Options
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.images.decode import decode
+from maskmill.worker.models import load
+from maskmill.worker.predict.predictor import Predictor
 
 MODEL = "yolo11n-seg"
 TOLERANCE = 0.003

@@ -13,10 +13,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.pictures import data_folder, picture_files
-from shared.settings import Settings
-from worker.decode import decode
-from worker.device import Device
-from worker.models import Model, Outputs, Prepared, load
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.images.decode import decode
+from maskmill.worker.models import Model, Outputs, Prepared, load
 
 NAME = "recorded"
 SAMPLE = 8

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pictures import data_folder
-from shared import keys
-from shared.jobs import JobStatus, Options
-from shared.settings import Settings
-from shared.sources import PathSource
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import JobStatus, Options
+from maskmill.shared.jobs.sources import PathSource
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import parse_devices
+from maskmill.worker.processes.supervisor import CONTROL_ROLES, Role, device_role
 from tests.services import run_redis
 from tests.services.api_server import run_api
 from tests.services.workers import Workers, wait_until
-from worker.device import parse_devices
-from worker.supervisor import CONTROL_ROLES, Role, device_role
 
 Lanes = Sequence[tuple[str, str]]
 

@@ -23,20 +23,20 @@ from benchmarks.machine import busy, machine
 from benchmarks.pictures import data_folder, picture_files, repeat
 from benchmarks.processor import undisturbed
 from benchmarks.recorded import NAME, record
-from shared.egress import Egress
-from shared.jobs import Item, Job, Options
-from shared.ledger import ShardLease
-from shared.settings import Settings
-from shared.sources import FileBytes, PathSource
-from shared.storage import open_storage
-from worker.decode import decode
-from worker.device import Device, limit_threads, parse_devices
-from worker.draw import draw
-from worker.encode import Subject, describe, encode_image, encode_result
-from worker.fetch import Fetcher
-from worker.models import Model, load
-from worker.pipeline import Pipeline
-from worker.shards import ItemTask, ShardRun
+from maskmill.shared.egress.http import Egress
+from maskmill.shared.jobs.records import Item, Job, Options
+from maskmill.shared.jobs.sources import FileBytes, PathSource
+from maskmill.shared.ledger import ShardLease
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage import open_storage
+from maskmill.worker.device import Device, limit_threads, parse_devices
+from maskmill.worker.images.decode import decode
+from maskmill.worker.models import Model, load
+from maskmill.worker.pipeline.pipeline import Pipeline
+from maskmill.worker.rendering.draw import draw
+from maskmill.worker.rendering.encode import Subject, describe, encode_image, encode_result
+from maskmill.worker.shards.shard_run import ItemTask, ShardRun
+from maskmill.worker.sources.fetch import Fetcher
 
 MODEL = "yolo11n-seg"
 TIMES = 3

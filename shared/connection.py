@@ -9,7 +9,7 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from shared.errors import LedgerUnavailable
+from maskmill.shared.errors import LedgerUnavailable
 
 
 @contextmanager

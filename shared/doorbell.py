@@ -9,10 +9,10 @@ from __future__ import annotations
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from shared.connection import reachable
-from shared.errors import LedgerUnavailable
-from shared.jobs import Lane
-from shared.settings import Settings
+from maskmill.shared.connection import reachable
+from maskmill.shared.errors import LedgerUnavailable
+from maskmill.shared.jobs.records import Lane
+from maskmill.shared.settings import Settings
 
 CONTROL_QUEUE = "maskmill.control"
 RUN, PLAN, CLOSE = "maskmill.run", "maskmill.plan", "maskmill.close"

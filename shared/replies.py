@@ -7,9 +7,9 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from shared.connection import connect, reachable
-from shared.errors import Overloaded, ReplyTimeout
-from shared.jobs import Failure
+from maskmill.shared.connection import connect, reachable
+from maskmill.shared.errors import Overloaded, ReplyTimeout
+from maskmill.shared.jobs.records import Failure
 
 
 @dataclass(frozen=True)

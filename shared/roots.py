@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from shared.errors import PathRefused
+from maskmill.shared.errors import PathRefused
 
 
 def allowed_path(path: str | Path, roots: Iterable[Path]) -> Path:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from shared.errors import InvalidRequest
+from maskmill.shared.errors import InvalidRequest
 
 PREFIX = "MASKMILL_"
 

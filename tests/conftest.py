@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from shared.settings import Settings
+from maskmill.shared.settings import Settings
 from tests.services import FileServer, RedisServer, SwiftServer, run_redis, run_swift, serve_files
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.instances import Instances
-from worker.masks import Mask
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.masks.mask import Mask
 
 Found = tuple[tuple[float, float, float, float], int, float, NDArray[np.uint8]]
 

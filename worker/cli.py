@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shared.errors import CannotStart
-from shared.logs import set_up_logging
-from shared.settings import Settings
+from maskmill.shared.errors import CannotStart
+from maskmill.shared.logs import set_up_logging
+from maskmill.shared.settings import Settings
 
 if TYPE_CHECKING:
-    from worker.models.catalogue import Entry
-    from worker.names import Names
-    from worker.predict import Prediction
+    from maskmill.worker.models.library.catalogue import Entry
+    from maskmill.worker.predict.predictor import Prediction
+    from maskmill.worker.sources.artifact_names import Names
 
 SOME_FAILED, WRONG = 1, 2
 LANES = ("bulk", "interactive")
@@ -47,7 +47,7 @@ def split_lanes(_ctx: Any, _param: Any, text: str) -> tuple[str, ...]:
 @click.option("--models", help="Names or paths, comma-separated [default: MASKMILL_MODELS].")
 def worker(devices: str | None, lanes: tuple[str, ...], models: str | None) -> None:
     """Run jobs on this machine's devices: one process a device and lane, until SIGTERM or Ctrl-C."""
-    from worker.supervisor import device_roles, run_roles
+    from maskmill.worker.processes.supervisor import device_roles, run_roles
 
     settings = read_settings(models)
     set_up_logging(settings.log_level, "supervisor")
@@ -57,7 +57,7 @@ def worker(devices: str | None, lanes: tuple[str, ...], models: str | None) -> N
 @click.command()
 def control() -> None:
     """Plan, sweep and close jobs; run at least one somewhere, until SIGTERM or Ctrl-C."""
-    from worker.supervisor import CONTROL_ROLES, run_roles
+    from maskmill.worker.processes.supervisor import CONTROL_ROLES, run_roles
 
     settings = Settings.from_env(os.environ)
     set_up_logging(settings.log_level, "supervisor")
@@ -89,10 +89,10 @@ def control() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print each result's JSON document on a line of its own.")
 def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], as_json: bool, **how: Any) -> None:
     """Segment without any service; several devices get a process each."""
-    from worker.device import parse_devices
-    from worker.names import Names
-    from worker.pipeline_config import configure, read_config
-    from worker.predict import Predictor
+    from maskmill.worker.device import parse_devices
+    from maskmill.worker.predict.paddlex_config import configure, read_config
+    from maskmill.worker.predict.predictor import Predictor
+    from maskmill.worker.sources.artifact_names import Names
 
     if not inputs + more_inputs:
         raise click.UsageError("name at least one file, folder or URL")
@@ -121,7 +121,7 @@ def models() -> None:
 @json_option
 def list_models(as_json: bool) -> None:
     """List the models that are known by name."""
-    from worker.inventory import known_models
+    from maskmill.worker.models.library.inventory import known_models
 
     found = known_models(Settings.from_env(os.environ).models_dir)
     if as_json:
@@ -135,7 +135,7 @@ def list_models(as_json: bool) -> None:
 @click.option("--name", help="What to call it here [default: the name in its inference.yml].")
 def add_model(source: Path, name: str | None) -> None:
     """Add a PaddleX model to the models folder, converted by paddle2onnx where it is not ONNX yet."""
-    from worker.models.add import add_paddlex
+    from maskmill.worker.models.library.add import add_paddlex
 
     click.echo(add_paddlex(source, Settings.from_env(os.environ), name))
 
@@ -145,7 +145,7 @@ def add_model(source: Path, name: str | None) -> None:
 @click.option("--list", "list_them", is_flag=True, help="List what can be pulled.")
 def pull_model(name: str | None, list_them: bool) -> None:
     """Download a model of the catalogue into the models folder, verified; goes on where it was interrupted."""
-    from worker.models.catalogue import catalogue
+    from maskmill.worker.models.library.catalogue import catalogue
 
     settings = Settings.from_env(os.environ)
     known = catalogue(settings.catalogue)
@@ -164,8 +164,8 @@ def pull_model(name: str | None, list_them: bool) -> None:
 @json_option
 def check_model(name: str, device: str | None, as_json: bool) -> None:
     """Load a model on a device, run it, and say what it is."""
-    from worker.device import parse_devices
-    from worker.inventory import check
+    from maskmill.worker.device import parse_devices
+    from maskmill.worker.models.library.inventory import check
 
     settings = read_settings(name)
     report = check(name, parse_devices(device or choose_device(settings))[0], settings)
@@ -179,8 +179,8 @@ def _pull(name: str, entry: Entry, settings: Settings) -> None:
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    from shared.egress import Egress
-    from worker.pull import pull
+    from maskmill.shared.egress.http import Egress
+    from maskmill.worker.models.library.pull import pull
 
     columns = (*Progress.get_default_columns()[:2], DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with contextlib.closing(Egress(settings)) as egress, Progress(*columns, console=Console(stderr=True)) as progress:
@@ -197,7 +197,7 @@ def read_settings(models: str | None) -> Settings:
 
 def choose_device(settings: Settings) -> str:
     """The default device; says on stderr why a GPU that should be there is not used."""
-    from worker.probe import default_device
+    from maskmill.worker.models.library.default_device import default_device
 
     device, why = default_device(settings)
     if why:
@@ -206,7 +206,7 @@ def choose_device(settings: Settings) -> str:
 
 
 def _options(configured: float | None, how: dict[str, Any]) -> Any:
-    from shared.jobs import Options
+    from maskmill.shared.jobs.records import Options
 
     return Options(
         threshold=how["threshold"] or configured,
@@ -231,7 +231,7 @@ def _writing_to(folder: Path) -> Iterator[None]:
 
 
 def _show(prediction: Prediction, *, as_json: bool) -> None:
-    from worker.results import told
+    from maskmill.worker.predict.results import told
 
     item, failure = prediction.item, prediction.failure
     if not as_json:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import cv2
 
-from shared.errors import InvalidRequest
+from maskmill.shared.errors import InvalidRequest
 
 Kind = Literal["cpu", "gpu", "npu", "xpu", "mlu", "dcu", "gcu", "sim"]
 

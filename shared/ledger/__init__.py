@@ -19,7 +19,7 @@ finish · move (cancel, pause, resume, fail) · close. Keys, below the prefix:
     workers                 what each live worker serves (hash of JSON)
 """
 
-from shared.ledger.records import FinishedShard, ModelCard, PlanLease, ShardLease
-from shared.ledger.store import Ledger
+from maskmill.shared.ledger.records import FinishedShard, ModelCard, PlanLease, ShardLease
+from maskmill.shared.ledger.store import Ledger
 
 __all__ = ["FinishedShard", "Ledger", "ModelCard", "PlanLease", "ShardLease"]

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.jobs import Counts, Failure, JobState, JobStatus
-from shared.sources import Wire
+from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus
+from maskmill.shared.jobs.sources import Wire
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 from redis.commands.core import Script
 
-from shared.connection import connect, reachable
-from shared.errors import IllegalMove, NotFound
-from shared.jobs import FINAL_STATES, MOVES, Counts, Failure, Job, JobState, JobStatus
-from shared.ledger.records import FinishedShard, ModelCard, PlanLease, ShardLease, job_status
+from maskmill.shared.connection import connect, reachable
+from maskmill.shared.errors import IllegalMove, NotFound
+from maskmill.shared.jobs.records import FINAL_STATES, MOVES, Counts, Failure, Job, JobState, JobStatus
+from maskmill.shared.ledger.records import FinishedShard, ModelCard, PlanLease, ShardLease, job_status
 
 SCRIPTS = sorted(path.stem for path in Path(__file__).parent.glob("*.lua"))
 WORKER_SECONDS = 30

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote
 
-from shared.errors import InvalidRequest
-from shared.settings import Settings
-from shared.storage.local import LocalStorage
-from shared.storage.protocol import Storage
+from maskmill.shared.errors import InvalidRequest
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage.local import LocalStorage
+from maskmill.shared.storage.protocol import Storage
 
 __all__ = ["Storage", "open_storage"]
 
@@ -26,6 +26,6 @@ def open_storage(settings: Settings, url: str | None = None) -> Storage:
     if scheme != "s3" or not bucket:
         raise InvalidRequest(f"{url!r} is no storage; give s3://bucket/prefix or file:///absolute/folder")
     # boto3 takes a third of a second to import, which a process on a folder need not pay.
-    from shared.storage.s3 import S3Storage
+    from maskmill.shared.storage.s3 import S3Storage
 
     return S3Storage(settings, bucket, prefix)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from shared.errors import KeyNotFound, StorageRefused, StorageUnavailable
-from shared.storage.protocol import BYTES, check_key
+from maskmill.shared.errors import KeyNotFound, StorageRefused, StorageUnavailable
+from maskmill.shared.storage.protocol import BYTES, check_key
 
 PARTIAL = ".partial"
 ABANDONED_SECONDS = 3600

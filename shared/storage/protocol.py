@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from shared.errors import InvalidKey
+from maskmill.shared.errors import InvalidKey
 
 MAX_KEY_BYTES = 1024
 MAX_SEGMENT_BYTES = 255

@@ -15,9 +15,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as NoConnection
 
-from shared.errors import KeyNotFound, MaskmillError, StorageRefused, StorageUnavailable
-from shared.settings import Settings
-from shared.storage.protocol import BYTES, check_key
+from maskmill.shared.errors import KeyNotFound, MaskmillError, StorageRefused, StorageUnavailable
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage.protocol import BYTES, check_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

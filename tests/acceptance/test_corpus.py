@@ -9,8 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from shared.jobs import Outcome
-from shared.sources import PathSource, PdfOptions
+from maskmill.shared.jobs.records import Outcome
+from maskmill.shared.jobs.sources import PathSource, PdfOptions
 from tests.services.workers import descendants, run_workers, settings_for
 
 # The largest picture of the corpus has 15 megapixels (46 MB); a child with model and libraries takes about 250 MB.

@@ -20,15 +20,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-from api.client import Client, ClientError
-from shared import keys
-from shared.jobs import FINAL_STATES, JobStatus, Outcome
-from shared.settings import Settings
-from shared.storage import Storage, open_storage
+from maskmill.client.client import Client, ClientError
+from maskmill.deploy.demo.scenes import draw_scene
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import FINAL_STATES, JobStatus, Outcome
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage import Storage, open_storage
+from maskmill.worker.outcomes import read_outcomes
 from tests.services import run_redis
 from tests.services.workers import command_line, descendants, kill
-from training.shapes.scenes import draw_scene
-from worker.settle import read_outcomes
 
 PICTURES = 50
 
@@ -61,7 +61,7 @@ class Command:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(30)
             for pid in [self.pid, *below]:
-                if "maskmill" in command_line(pid) or "worker.tasks" in command_line(pid):
+                if "maskmill" in command_line(pid):
                     kill(pid)
             self._process.wait()
 
@@ -103,7 +103,7 @@ class Site:
 
     def victims(self) -> dict[str, list[int]]:
         """Process ids by what a kill of them means."""
-        device = [pid for pid in descendants(self.worker.pid) if "worker.tasks" in command_line(pid)]
+        device = [pid for pid in descendants(self.worker.pid) if "celery_worker" in command_line(pid)]
         control = descendants(self.control.pid)
         return {
             "worker child": device[1:],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.samples import Samples, draw_samples
+from maskmill.deploy.demo.samples import Samples, draw_samples
 from tests.conftest import ROOT
 from tests.services.commands import CLEAN, MASKMILL, Up, maskmill, run_up, some_descendants, still_running
 from tests.services.workers import descendants

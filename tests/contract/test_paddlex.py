@@ -15,12 +15,13 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from shared.settings import Settings
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.masks.mask import Window
+from maskmill.worker.models import Model, load
 from tests.paddlex_models import write_answering
-from worker.device import Device
-from worker.instances import Image, Instances
-from worker.masks import Window
-from worker.models import Model, load
 
 BOXED = ("Mask-RT-DETR-S", "PP-YOLOE_seg-S", "MaskRCNN-ResNet50-FPN", "Cascade-MaskRCNN-ResNet50-FPN")
 NAMES = (*BOXED, "SOLOv2")

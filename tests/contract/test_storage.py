@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from shared.errors import (
+from maskmill.shared.errors import (
     InvalidKey,
     InvalidRequest,
     KeyNotFound,
@@ -24,9 +24,9 @@ from shared.errors import (
     StorageUnavailable,
     Unavailable,
 )
-from shared.settings import Settings
-from shared.storage import Storage, open_storage
-from shared.storage.s3 import S3Storage
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage import Storage, open_storage
+from maskmill.shared.storage.s3 import S3Storage
 from tests.services import run_swift
 from tests.services.process import free_port
 

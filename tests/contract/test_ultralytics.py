@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from shared.errors import ModelInvalid
-from worker.instances import Image, Instances
-from worker.models.family import Port, Signature
-from worker.models.yolo_seg import YoloSeg
+from maskmill.shared.errors import ModelInvalid
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.models.families.yolo_seg import YoloSeg
+from maskmill.worker.models.family import Port, Signature
 
 EXPORTS = ("yolo11n-seg.shapes.static", "yolo11n-seg.shapes.dynamic", "yolo11n-seg.shapes.nms")
 PICTURES = ("sample_640x480", "sample_1280x720")

@@ -10,9 +10,9 @@ import click
 import pytest
 from pydantic.fields import FieldInfo
 
-from maskmill import COMMANDS, main
-from shared import errors
-from shared.settings import PREFIX, Settings
+from maskmill.cli import COMMANDS, main
+from maskmill.shared import errors
+from maskmill.shared.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text() if (ROOT / "README.md").is_file() else ""

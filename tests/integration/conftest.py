@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 from flask.testing import FlaskClient
 
-from api import create_app
-from api.services import Services
-from shared import keys
-from shared.jobs import Failure, Item, Outcome, Shard
-from shared.ledger import ModelCard
-from shared.settings import Settings
-from shared.sources import StoredBytes
+from maskmill.api import create_app
+from maskmill.api.services import Services
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import Failure, Item, Outcome, Shard
+from maskmill.shared.jobs.sources import StoredBytes
+from maskmill.shared.ledger import ModelCard
+from maskmill.shared.settings import Settings
 from tests.onnx_models import head_of, write_package
 from tests.services import RedisServer, run_redis
 from tests.services.api_server import ApiServer, run_api

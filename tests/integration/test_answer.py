@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from shared.replies import Ask, Replies
-from shared.settings import Settings
-from worker.answer import Answerer
-from worker.device import Device
-from worker.models import load
-from worker.pipeline import Pipeline
+from maskmill.shared.replies import Ask, Replies
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.interactive import Answerer
+from maskmill.worker.models import load
+from maskmill.worker.pipeline.pipeline import Pipeline
 
 SIDES = range(80, 96)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from api.services import Services
-from shared import keys
-from shared.jobs import Counts, Failure, JobState, JobStatus
+from maskmill.api.services import Services
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus
 from tests.integration.conftest import finish_shard, plan_shard
 from tests.services.api_server import ApiServer
 from tests.services.process import free_port
@@ -25,7 +25,7 @@ ENV = {name: value for name, value in os.environ.items() if not name.startswith(
 
 
 def command(name: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-c", f"from api.cli import {name}; {name}()", *arguments]
+    return [sys.executable, "-c", f"from maskmill.client.cli import {name}; {name}()", *arguments]
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from api.client import Client, ClientError, ServiceUnreachable
-from api.downloads import Fetched
-from api.services import Services
-from shared import keys
-from shared.jobs import Counts, Job, JobStatus
-from shared.sources import PathSource, UploadSource, UrlSource
+from maskmill.api.services import Services
+from maskmill.client.client import Client, ClientError, ServiceUnreachable
+from maskmill.client.downloads import Fetched
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import Counts, Job, JobStatus
+from maskmill.shared.jobs.sources import PathSource, UploadSource, UrlSource
 from tests.integration.conftest import finish_shard, plan_shard
 from tests.services.api_server import ApiServer, run_api
 from tests.services.process import free_port

@@ -16,10 +16,10 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from api import create_app
-from api.services import Services
-from shared.jobs import Failure
-from shared.replies import Answer, Ask
+from maskmill.api import create_app
+from maskmill.api.services import Services
+from maskmill.shared.jobs.records import Failure
+from maskmill.shared.replies import Answer, Ask
 from tests.services import FileServer
 from tests.services.api_server import ApiServer
 

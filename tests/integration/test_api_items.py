@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from api.services import Services
-from shared import keys
-from shared.jobs import Failure
+from maskmill.api.services import Services
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import Failure
 from tests.integration.conftest import finish_shard, plan_shard
 
 BROKEN = Failure(stage="decode", code="unreadable", reason="broken")

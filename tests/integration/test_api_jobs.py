@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from werkzeug.test import TestResponse
 
-from api import create_app
-from api.form import Attachment, Form
-from api.services import Services
-from shared import keys
-from shared.jobs import Counts, Job, JobStatus
-from shared.settings import Settings
-from shared.sources import PathSource, UploadSource, UrlSource
+from maskmill.api import create_app
+from maskmill.api.services import Services
+from maskmill.client.multipart_form import Attachment, Form
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import Counts, Job, JobStatus
+from maskmill.shared.jobs.sources import PathSource, UploadSource, UrlSource
+from maskmill.shared.settings import Settings
 from tests.services import RedisServer, run_redis
 from tests.services.process import free_port
 

@@ -10,8 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 
-from api import create_app
-from api.services import Services
+from maskmill.api import create_app
+from maskmill.api.services import Services
 
 
 @pytest.mark.parametrize(

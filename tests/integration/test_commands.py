@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import maskmill as front_door
-from deploy.samples import Samples, draw_samples
+from maskmill import cli as front_door
+from maskmill.deploy.demo.samples import Samples, draw_samples
 from tests.services.commands import CLEAN, MASKMILL, maskmill
 
 SOME_FAILED, WRONG, UNREACHABLE, CANNOT_START, INTERRUPTED = 1, 2, 4, 78, 130
@@ -25,7 +25,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
 def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
     heavy = "{'numpy', 'cv2', 'onnxruntime', 'celery', 'redis', 'flask', 'requests', 'boto3'}"
     program = (
-        f"import sys, maskmill; maskmill.main(['--help'], standalone_mode=False); assert not {heavy} & set(sys.modules)"
+        "import sys; from maskmill.cli import main; main(['--help'], standalone_mode=False); "
+        f"assert not {heavy} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=CLEAN, check=False)
     assert done.returncode == 0, done.stderr
@@ -33,7 +34,7 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
 
 
 def test_the_public_name_is_there_when_it_is_asked_for() -> None:
-    from api.client import Client
+    from maskmill.client.client import Client
 
     assert front_door.Client is Client
     with pytest.raises(AttributeError, match="nothing_else"):

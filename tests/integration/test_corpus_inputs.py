@@ -13,11 +13,11 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from shared.errors import InputError, PdfEncrypted, PdfPageTooLarge
-from shared.settings import Settings
-from shared.sources import PdfOptions
-from worker.decode import decode, page_count, pixels
-from worker.instances import Image
+from maskmill.shared.errors import InputError, PdfEncrypted, PdfPageTooLarge
+from maskmill.shared.jobs.sources import PdfOptions
+from maskmill.shared.settings import Settings
+from maskmill.worker.images.decode import decode, page_count, pixels
+from maskmill.worker.images.image import Image
 
 SETTINGS = Settings()
 # Pages so large that they are refused on purpose, whatever another reader makes of them.

@@ -20,10 +20,10 @@ from PIL import Image as Pillow
 from pycocotools import mask as coco
 
 from maskmill import create_pipeline
-from shared.errors import DeviceUnavailable, InputError, InvalidRequest, ModelInvalid
+from maskmill.shared.errors import DeviceUnavailable, InputError, InvalidRequest, ModelInvalid
+from maskmill.worker.predict.create_pipeline import InstanceSegmentation
 from tests.onnx_models import head_of, write_package
 from tests.services import FileServer
-from worker.create_pipeline import InstanceSegmentation
 
 # pycocotools 2.0.11 decodes through an array protocol of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

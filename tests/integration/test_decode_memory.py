@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from shared.settings import Settings
-from worker.opencv import opencv_environment
+from maskmill.shared.settings import Settings
+from maskmill.worker.images.opencv import opencv_environment
 
 HEIGHT, WIDTH = 2000, 3000
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.egress import Egress
-from shared.errors import (
+from maskmill.shared.egress.http import Egress
+from maskmill.shared.errors import (
     InputError,
     MaskmillError,
     Unavailable,
@@ -23,7 +23,7 @@ from shared.errors import (
     UrlTooLarge,
     UrlUnreachable,
 )
-from shared.settings import Settings
+from maskmill.shared.settings import Settings
 from tests.services import FileServer
 from tests.services.process import free_port
 

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from shared.errors import IllegalMove, LedgerUnavailable, NotFound
-from shared.jobs import Counts, Failure, Job, Options, new_job_id
-from shared.ledger import Ledger, ModelCard, ShardLease
-from shared.sources import UrlSource
+from maskmill.shared.errors import IllegalMove, LedgerUnavailable, NotFound
+from maskmill.shared.jobs.records import Counts, Failure, Job, Options, new_job_id
+from maskmill.shared.jobs.sources import UrlSource
+from maskmill.shared.ledger import Ledger, ModelCard, ShardLease
 
 
 @pytest.fixture

@@ -16,14 +16,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from shared.errors import StorageRefused, TruncatedInput
-from shared.jobs import Options
-from shared.settings import Settings
+from maskmill.shared.errors import StorageRefused, TruncatedInput
+from maskmill.shared.jobs.records import Options
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.masks.segmented import Segmented
+from maskmill.worker.models import load
+from maskmill.worker.pipeline.pipeline import Pipeline
+from maskmill.worker.pipeline.task import Done
 from tests.onnx_models import SIZE, head_of, write_package, write_torchvision
-from worker.device import Device
-from worker.models import load
-from worker.pipeline import Pipeline
-from worker.task import Done, Segmented
 
 WHITE, GREY = 255, 128
 

@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from shared.egress import Egress
-from shared.errors import CannotStart, MaskmillError, ModelInvalid, UrlUnreachable
-from shared.settings import Settings
+from maskmill.shared.egress.http import Egress
+from maskmill.shared.errors import CannotStart, MaskmillError, ModelInvalid, UrlUnreachable
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.models import FAMILIES, load
+from maskmill.worker.models.library.catalogue import Entry, catalogue
+from maskmill.worker.models.library.inventory import known_models
+from maskmill.worker.models.library.pull import pull
+from maskmill.worker.models.manifest import Manifest
 from tests.onnx_models import LABELS, head_of, write_onnx
 from tests.services import FileServer
 from tests.services.commands import CLEAN, MASKMILL, run_limited
 from tests.services.process import free_port
-from worker.device import Device
-from worker.inventory import known_models
-from worker.models import FAMILIES, load
-from worker.models.catalogue import Entry, catalogue
-from worker.models.manifest import Manifest
-from worker.pull import pull
 
 BODY = bytes(range(256)) * 8192
 

@@ -19,16 +19,16 @@ import pytest
 from PIL import Image as Pillow
 
 from maskmill import create_pipeline
-from shared.errors import DeviceUnavailable, ModelError, ModelInvalid
-from shared.jobs import Options
-from shared.settings import Settings
+from maskmill.shared.errors import DeviceUnavailable, ModelError, ModelInvalid
+from maskmill.shared.jobs.records import Options
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.predict.predictor import Predictor
+from maskmill.worker.predict.results import Result
 from tests.onnx_models import head_of, write_package
 from tests.services import FileServer
 from tests.services.commands import CLEAN, MASKMILL, maskmill, still_running
 from tests.services.workers import command_line, descendants, wait_until
-from worker.device import Device
-from worker.predict import Predictor
-from worker.results import Result
 
 INTERRUPTED = 130
 OPEN = """
@@ -75,7 +75,7 @@ def frame(value: int = 255) -> Any:
 
 def children() -> list[int]:
     """The processes of this one's devices."""
-    return [pid for pid in descendants(os.getpid()) if "worker.remote" in command_line(pid)]
+    return [pid for pid in descendants(os.getpid()) if "segmenter_process" in command_line(pid)]
 
 
 def write_pdf(path: Path) -> str:
@@ -227,7 +227,7 @@ def test_processes_end_with_a_parent_that_is_killed_though_a_child_of_it_lives(s
     child = "import os, time\nif os.fork() == 0:\n    time.sleep(60)\n"
     program = script(OPEN.format(device="cpu,cpu") + child + STAND_STILL)
     assert [program.stdout.readline() for _ in range(2)] == ["started\n", "waits\n"]
-    processes = [pid for pid in descendants(program.pid) if "worker.remote" in command_line(pid)]
+    processes = [pid for pid in descendants(program.pid) if "segmenter_process" in command_line(pid)]
     forked = [pid for pid in descendants(program.pid) if pid not in processes]
     program.kill()
     try:

@@ -15,13 +15,13 @@ import cv2
 import pytest
 from PIL import Image as Pillow
 
-from shared import keys
-from shared.jobs import Options, Shard
-from shared.ledger import Ledger
-from shared.sources import PathSource, PdfOptions, UploadSource, UrlSource
+from maskmill.deploy.demo.scenes import draw_scene
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import Options, Shard
+from maskmill.shared.jobs.sources import PathSource, PdfOptions, UploadSource, UrlSource
+from maskmill.shared.ledger import Ledger
 from tests.services import FileServer, SwiftServer, run_redis
 from tests.services.workers import Workers, descendants, kill, run_workers, settings_for, wait_until
-from training.shapes.scenes import draw_scene
 
 
 def draw_pictures(folder: Path, count: int) -> Path:
@@ -179,7 +179,7 @@ def test_a_paused_job_stands_still_and_goes_on(workers: Workers, place: Path) ->
 def test_a_killed_worker_costs_no_item(workers: Workers, place: Path) -> None:
     job_id = workers.submit([PathSource(path=str(place / "pictures/many"))] * 5, shard_size=4)
     workers.wait_for_progress(job_id, 20)
-    for pid in workers.processes("worker.tasks", "device"):
+    for pid in workers.processes("maskmill.worker.processes.celery_worker", "device"):
         kill(pid)
     report = workers.wait(job_id)
     assert (report.counts.succeeded, report.counts.failed) == (200, 0)

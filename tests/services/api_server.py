@@ -11,10 +11,10 @@ from pathlib import Path
 
 import requests
 
-from shared.settings import Settings
+from maskmill.shared.settings import Settings
 from tests.services.process import Process, free_port
 
-START = [sys.executable, "-c", "from api.cli import api; api()"]
+START = [sys.executable, "-c", "from maskmill.api.cli import api; api()"]
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shared import keys
-from shared.doorbell import Doorbell
-from shared.jobs import FINAL_STATES, Item, Job, JobStatus, Options, Outcome, Shard, new_job_id
-from shared.ledger import Ledger
-from shared.settings import Settings
-from shared.sources import Source
-from shared.storage import open_storage
-from worker.device import parse_devices
-from worker.settle import read_outcomes
-from worker.supervisor import CONTROL_ROLES, Role, Supervisor, device_role
+from maskmill.shared.doorbell import Doorbell
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import FINAL_STATES, Item, Job, JobStatus, Options, Outcome, Shard, new_job_id
+from maskmill.shared.jobs.sources import Source
+from maskmill.shared.ledger import Ledger
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage import open_storage
+from maskmill.worker.device import parse_devices
+from maskmill.worker.outcomes import read_outcomes
+from maskmill.worker.processes.supervisor import CONTROL_ROLES, Role, Supervisor, device_role
 
 
 class Workers:

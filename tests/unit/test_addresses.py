@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from shared.addresses import AddressRule, is_public
-from shared.errors import InvalidRequest
+from maskmill.shared.egress.addresses import AddressRule, is_public
+from maskmill.shared.errors import InvalidRequest
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "2606:4700::1111", "2a00:1450:4001:800::200e", "::ffff:8.8.8.8"]
 PRIVATE = {

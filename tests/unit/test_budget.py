@@ -6,7 +6,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from worker.budget import Budget
+from maskmill.worker.pipeline.budget import Budget
 
 
 def test_never_more_is_held_than_the_budget() -> None:

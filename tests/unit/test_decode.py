@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from shared.errors import (
+from maskmill.shared.errors import (
     EmptyInput,
     InputError,
     TooManyPages,
@@ -23,10 +23,10 @@ from shared.errors import (
     UnreadableInput,
     UnsupportedFormat,
 )
-from shared.settings import Settings
-from worker.decode import decode, page_count, pixels
-from worker.formats import sniff
-from worker.instances import Image
+from maskmill.shared.settings import Settings
+from maskmill.worker.images.decode import decode, page_count, pixels
+from maskmill.worker.images.formats import sniff
+from maskmill.worker.images.image import Image
 
 WIDTH, HEIGHT = 96, 64
 END_OF_IMAGE = b"\xff\xd9"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.errors import InvalidRequest
-from worker.device import Device, parse_devices
+from maskmill.shared.errors import InvalidRequest
+from maskmill.worker.device import Device, parse_devices
 
 
 @pytest.mark.parametrize(

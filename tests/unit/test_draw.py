@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.rendering.draw import OPACITY, PALETTE, colour, draw
 from tests.instances import filled, instances_of
-from worker.draw import OPACITY, PALETTE, colour, draw
-from worker.instances import Image, Instances
 
 LABELS = ("cat", "dog", "Straßenbahn", "猫")
 GROUND = 100

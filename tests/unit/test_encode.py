@@ -11,11 +11,19 @@ import pytest
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from shared.errors import ResultTooLarge
-from shared.results import Result, image_name, json_name, to_json
+from maskmill.shared.errors import ResultTooLarge
+from maskmill.shared.jobs.results import Result, image_name, json_name, to_json
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.rendering.encode import (
+    Subject,
+    describe,
+    encode_image,
+    encode_result,
+    image_suffix,
+    seed_instances,
+    shortest,
+)
 from tests.instances import filled, instances_of
-from worker.encode import Subject, describe, encode_image, encode_result, image_suffix, seed_instances, shortest
-from worker.instances import Instances
 
 # pycocotools 2.0.11 decodes through an array protocol of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from shared.egress import Egress
-from shared.errors import InputNotFound, PathRefused, TooManyBytes, UrlNotFound, UrlTooLarge
-from shared.settings import Settings
-from shared.sources import FileBytes, Location, StoredBytes, UrlBytes
-from shared.storage import Storage, open_storage
+from maskmill.shared.egress.http import Egress
+from maskmill.shared.errors import InputNotFound, PathRefused, TooManyBytes, UrlNotFound, UrlTooLarge
+from maskmill.shared.jobs.sources import FileBytes, Location, StoredBytes, UrlBytes
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage import Storage, open_storage
+from maskmill.worker.sources.fetch import Fetcher
 from tests.services import FileServer
-from worker.fetch import Fetcher
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(500)
 PAGED = b"%PDF-1.7\n" + bytes(500)

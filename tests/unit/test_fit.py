@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.models.fit import Fit, letterbox, tensor
-from worker.models.manifest import Normalisation
+from maskmill.worker.models.fit import Fit, letterbox, tensor
+from maskmill.worker.models.manifest import Normalisation
 
 SIDES = st.integers(1, 3000)
 

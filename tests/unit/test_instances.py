@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker.instances import Instances
+from maskmill.worker.masks.instances import Instances
 
 EMPTY: dict[str, Any] = {
     "boxes": np.zeros((0, 4), np.float32),

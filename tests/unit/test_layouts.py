@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.errors import ModelInvalid
-from shared.settings import Settings
+from maskmill.shared.errors import ModelInvalid
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.models import Model, load
 from tests.onnx_models import LABELS, write_answers
 from tests.paddlex_models import write_answering, write_config
-from worker.device import Device
-from worker.instances import Instances
-from worker.models import Model, load
 
 SIDE = 64
 BOXES = np.array([[8, 8, 40, 40], [1, 1, 30, 20], [-5, -5, 80, 80]], np.float32)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from maskmill.worker.images.image import Image
+from maskmill.worker.rendering.draw import draw
+from maskmill.worker.rendering.text import Line, line
 from tests.instances import filled, instances_of
-from worker.draw import draw
-from worker.instances import Image
-from worker.lettering import Line, line
 
 SCRIPTS = {
     "Latin": ("Straßenbahn", "Café"),

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.jobs import Job, new_job_id
-from shared.settings import Settings
-from shared.sources import PathSource, Source, UploadSource, UrlSource
-from worker.listing import Entry, entries
+from maskmill.shared.jobs.records import Job, new_job_id
+from maskmill.shared.jobs.sources import PathSource, Source, UploadSource, UrlSource
+from maskmill.shared.settings import Settings
+from maskmill.worker.sources.listing import Entry, entries
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(60)
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.errors import ModelInvalid
-from shared.settings import Settings
+from maskmill.shared.errors import ModelInvalid
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.models import Model, load
+from maskmill.worker.models.families.mask_rcnn import MASK_BYTES
 from tests.onnx_models import Size, write_answers, write_torchvision
-from worker.device import Device
-from worker.instances import Image, Instances
-from worker.models import Model, load
-from worker.models.mask_rcnn import MASK_BYTES
 
 LABELS = ["cat", "dog"]
 Answers = dict[str, NDArray[Any]]

@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from worker.lattice import Axis, Lattice
-from worker.masks import Mask, Window
+from maskmill.worker.masks.mask import Mask, Window
+from maskmill.worker.masks.resample import Axis, Lattice
 
 # pycocotools 2.0.11 decodes through an array protocol of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -10,14 +10,15 @@ import numpy as np
 import onnx
 import pytest
 
-from shared.errors import DeviceUnavailable, ModelError, ModelInvalid
-from shared.jobs import Options
-from shared.settings import Settings
+from maskmill.shared.errors import DeviceUnavailable, ModelError, ModelInvalid
+from maskmill.shared.jobs.records import Options
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.models import Model, load
+from maskmill.worker.models.engines.onnxruntime_engine import available
 from tests.onnx_models import LABELS, SIZE, head_of, write_onnx, write_package
-from worker.device import Device
-from worker.instances import Image, Instances
-from worker.models import Model, load
-from worker.models.session import available
 
 CPU = Device("cpu")
 HEAD = head_of(((8, 8, 40, 32), 1, 0.8), ((30, 30, 60, 60), 0, 0.4))

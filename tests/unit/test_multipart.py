@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.form import Attachment, Form
-from api.multipart import parts
-from shared.errors import BodyTooLarge, RequestError
+from maskmill.api.submission.multipart import parts
+from maskmill.client.multipart_form import Attachment, Form
+from maskmill.shared.errors import BodyTooLarge, RequestError
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 FILES = st.lists(st.tuples(NAMES, st.binary(max_size=200)), max_size=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.names import MOST_BYTES, distinct, paged, stem
+from maskmill.worker.sources.artifact_names import MOST_BYTES, distinct, paged, stem
 
 
 def test_a_stem_is_the_name_without_its_last_suffix() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from worker.models.nms import suppress
+from maskmill.worker.models.nms import suppress
 
 
 def boxes(*rows: tuple[float, float, float, float]) -> NDArray[np.float32]:

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from shared.errors import ModelInvalid
+from maskmill.shared.errors import ModelInvalid
+from maskmill.worker.images.image import Image
+from maskmill.worker.models.families.paddle_config import Config
+from maskmill.worker.models.families.paddle_steps import Step, fixed_size, resized, tensor
 from tests.paddlex_models import DETR_STEPS, write_config
-from worker.instances import Image
-from worker.models.paddle_config import Config
-from worker.models.paddle_steps import Step, fixed_size, resized, tensor
 
 RESIZE, SCALE, PERMUTE = DETR_STEPS
 IMAGENET = {"type": "NormalizeImage", "is_scale": True, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}

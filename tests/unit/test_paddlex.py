@@ -10,15 +10,16 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from shared.errors import ModelInvalid
-from shared.settings import Settings
+from maskmill.shared.errors import ModelInvalid
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.models import Model, load
+from maskmill.worker.models.families.paddlex import MOST_MASK_BYTES
+from maskmill.worker.models.fit import within
 from tests.onnx_models import head_of, write_onnx
 from tests.paddlex_models import LABELS, write_answering, write_config, write_enlarging
-from worker.device import Device
-from worker.instances import Image, Instances
-from worker.models import Model, load
-from worker.models.fit import within
-from worker.models.paddlex import MOST_MASK_BYTES
 
 HEIGHT, WIDTH = 60, 80
 COUNT = np.array([3], np.int32)

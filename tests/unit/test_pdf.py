@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from shared.errors import PdfNoPages, PdfPageTooLarge, TooManyPages, UnreadableInput
-from shared.settings import Settings
-from shared.sources import PdfOptions
-from worker.decode import decode, page_count, pixels
-from worker.formats import sniff
-from worker.instances import Image
+from maskmill.shared.errors import PdfNoPages, PdfPageTooLarge, TooManyPages, UnreadableInput
+from maskmill.shared.jobs.sources import PdfOptions
+from maskmill.shared.settings import Settings
+from maskmill.worker.images.decode import decode, page_count, pixels
+from maskmill.worker.images.formats import sniff
+from maskmill.worker.images.image import Image
 
 SETTINGS = Settings()
 INCH = 72

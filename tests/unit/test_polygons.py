@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from worker.masks import Mask
-from worker.polygons import polygons
+from maskmill.worker.masks.mask import Mask
+from maskmill.worker.masks.polygons import polygons
 
 # pycocotools 2.0.11 decodes through an array protocol of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

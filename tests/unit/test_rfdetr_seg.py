@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shared.errors import ModelInvalid
-from shared.settings import Settings
+from maskmill.shared.errors import ModelInvalid
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.models import Model, load
 from tests.onnx_models import Size, write_answers
-from worker.device import Device
-from worker.instances import Image, Instances
-from worker.models import Model, load
 
 QUERIES = 5
 LABELS = ["cat", "dog", "bird"]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from training.shapes.scenes import CLASSES, Scene, draw_scene
+from maskmill.deploy.demo.scenes import CLASSES, Scene, draw_scene
 
 WIDTH, HEIGHT = 320, 240
 SEEDS = range(120)

@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 import yaml
 
+from maskmill.deploy.demo.scenes import CLASSES, draw_scene
 from training.shapes.decode import Limits, decode, letterbox
-from training.shapes.scenes import CLASSES, draw_scene
 
 FOLDER = Path(__file__).resolve().parents[2] / "worker" / "models" / "shapes"
 PICTURES = 24

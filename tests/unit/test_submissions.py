@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.client import SUFFIXES
-from api.submissions import check_sources, choose_model, digest, job_id_of, parse
-from api.uploads import safe_name
-from shared.errors import InvalidRequest, PathRefused, UnknownModel
-from shared.jobs import Job
-from shared.settings import Settings
-from worker.listing import CLAIMS
+from maskmill.api.submission.job_request import check_sources, choose_model, digest, job_id_of, parse
+from maskmill.api.submission.uploads import safe_name
+from maskmill.client.client import SUFFIXES
+from maskmill.shared.errors import InvalidRequest, PathRefused, UnknownModel
+from maskmill.shared.jobs.records import Job
+from maskmill.shared.settings import Settings
+from maskmill.worker.sources.listing import CLAIMS
 
 ROOTED = Settings(local_roots=(Path("/data/pictures"),))
 

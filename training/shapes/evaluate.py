@@ -18,9 +18,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from maskmill.deploy.demo.scenes import CLASSES, Scene, draw_scene
 from training.shapes.decode import Found, Limits, decode, letterbox
 from training.shapes.pool import picture_size
-from training.shapes.scenes import CLASSES, Scene, draw_scene
 
 FIRST_SEED = 1_000_000
 

@@ -12,8 +12,8 @@ import onnxruntime
 import torch
 import yaml
 
+from maskmill.deploy.demo.outlines import CLASSES
 from training.shapes.net import SIZE, Exported, ShapesNet
-from training.shapes.outlines import CLASSES
 
 THRESHOLD, NMS_IOU = 0.3, 0.7
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from maskmill.deploy.demo.scenes import MOST_SHAPES, draw_scene
 from training.shapes.decode import letterbox
-from training.shapes.scenes import MOST_SHAPES, draw_scene
 
 SIDES = (320, 640)
 """Smallest and largest width of a picture, in pixels."""

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from maskmill.deploy.demo.outlines import CLASSES
 from training.shapes.batches import batches
 from training.shapes.loss import Truth, losses
 from training.shapes.net import SIZE, ShapesNet
-from training.shapes.outlines import CLASSES
 from training.shapes.pool import draw_pool
 
 SEED = 20_000_000

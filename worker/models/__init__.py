@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from shared.errors import DeviceUnavailable, ModelError, ModelInvalid
-from shared.jobs import Lane
-from shared.settings import Settings
-from worker.device import Device
-from worker.models.family import Family, Outputs, Prepared, Signature
-from worker.models.manifest import Manifest
-from worker.models.mask_rcnn import MaskRcnn
-from worker.models.model import Model
-from worker.models.package import find
-from worker.models.paddlex import PaddleX
-from worker.models.rfdetr_seg import RfDetrSeg
-from worker.models.rtmdet_ins import RtmDetIns
-from worker.models.runner import open_runner
-from worker.models.yolo_seg import YoloSeg
+from maskmill.shared.errors import DeviceUnavailable, ModelError, ModelInvalid
+from maskmill.shared.jobs.records import Lane
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device
+from maskmill.worker.models.engines.engine import open_runner
+from maskmill.worker.models.families.mask_rcnn import MaskRcnn
+from maskmill.worker.models.families.paddlex import PaddleX
+from maskmill.worker.models.families.rfdetr_seg import RfDetrSeg
+from maskmill.worker.models.families.rtmdet_ins import RtmDetIns
+from maskmill.worker.models.families.yolo_seg import YoloSeg
+from maskmill.worker.models.family import Family, Outputs, Prepared, Signature
+from maskmill.worker.models.manifest import Manifest
+from maskmill.worker.models.model import Model
+from maskmill.worker.models.package import find
 
 FAMILIES: dict[str, type[Family]] = {
     "yolo_seg": YoloSeg,

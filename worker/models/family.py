@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from shared.errors import ModelInvalid
-from worker.instances import Image, Instances
-from worker.models.fit import Fit
-from worker.models.manifest import Manifest
+from maskmill.shared.errors import ModelInvalid
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.models.fit import Fit
+from maskmill.worker.models.manifest import Manifest
 
 Tensors = Mapping[str, NDArray[Any]]
 """Input tensors by name."""

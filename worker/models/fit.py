@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL.Image import Resampling
 
-from worker.instances import Image
-from worker.lattice import Axis, Lattice
-from worker.models.manifest import Normalisation
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.resample import Axis, Lattice
+from maskmill.worker.models.manifest import Normalisation
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from shared.errors import ModelInvalid
+from maskmill.shared.errors import ModelInvalid
 
 Checked = TypeVar("Checked", bound=BaseModel)
 

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import ModelInvalid
-from worker.instances import Image, Instances
-from worker.models.family import Family, Outputs, Prepared
-from worker.models.manifest import Manifest
-from worker.models.package import Package
-from worker.models.runner import Runner
+from maskmill.shared.errors import ModelInvalid
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+from maskmill.worker.models.engines.engine import Runner
+from maskmill.worker.models.family import Family, Outputs, Prepared
+from maskmill.worker.models.manifest import Manifest
+from maskmill.worker.models.package import Package
 
 WARM_UP_SIDE = 1280
 

@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.errors import ModelInvalid
-from shared.jobs import model_name
-from worker.models import manifest
-from worker.models.manifest import Manifest
+from maskmill.shared.errors import ModelInvalid
+from maskmill.shared.jobs.records import model_name
+from maskmill.worker.models import manifest
+from maskmill.worker.models.manifest import Manifest
 
 EMBEDDED = Path(__file__).parent
 PADDLEX_WEIGHTS, PADDLEX_CONFIG = "inference.onnx", "inference.yml"

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.errors import ModelInvalid
-from worker.models.family import Outputs, Port, Signature
-from worker.models.manifest import Manifest
+from maskmill.shared.errors import ModelInvalid
+from maskmill.worker.models.family import Outputs, Port, Signature
+from maskmill.worker.models.manifest import Manifest
 
 BACKGROUND = "__background__"
 """What a list of labels may begin with, where the model counts its classes from 1."""

@@ -1,0 +1,68 @@
+"""GET …/artifacts/{path}: a job's stored artifacts, streamed."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import BinaryIO
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, Field
+
+from maskmill.api.job_lookup import checked
+from maskmill.api.responses.forms import PROBLEMS, content, operation_id
+from maskmill.api.services import services
+from maskmill.shared.errors import InvalidKey, KeyNotFound, NotFound
+from maskmill.shared.jobs import keys
+
+PIECE_BYTES = 1 << 18
+FILE = {"description": "The artifact.", "content": content("*/*", {"type": "string", "format": "binary"})}
+
+api = APIBlueprint(
+    "artifacts",
+    __name__,
+    operation_id_callback=operation_id,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="Items")],
+    abp_responses=PROBLEMS,
+)
+
+
+class ArtifactPath(BaseModel):
+    """Which artifact of which job."""
+
+    job_id: str
+    name: str = Field(description="A name as the item's `artifacts` tells it; it may hold slashes.")
+
+
+@api.get("/jobs/<job_id>/artifacts/<path:name>", responses={200: FILE})
+def download(path: ArtifactPath) -> Response:
+    """Download an artifact"""
+    key = keys.artifact(checked(path.job_id), path.name)
+    storage = services().storage
+    held = ExitStack()
+    try:
+        size = storage.size(key)
+        stream = held.enter_context(storage.open(key))
+    except (KeyNotFound, InvalidKey):
+        raise NotFound(f"job {path.job_id} has no artifact {path.name[:200]!r}") from None
+    answer = Response(_pieces(stream), content_type=_content_type(path.name))
+    answer.call_on_close(held.close)
+    if size is not None:
+        answer.content_length = size
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    return answer
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    while piece := stream.read(PIECE_BYTES):
+        yield piece
+
+
+def _content_type(name: str) -> str:
+    if name.endswith(".jsonl"):
+        return "application/jsonl"
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"

@@ -1,0 +1,157 @@
+"""POST /v1/jobs and what can be asked of a job: its status, the list of jobs, cancel, pause and resume."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from http import HTTPStatus
+
+from flask import Response
+from flask_openapi3.blueprint import APIBlueprint
+from flask_openapi3.models.tag import Tag
+from pydantic import BaseModel, Field
+
+from maskmill.api.job_lookup import JobView, find_job, find_status, job_url, queued, view
+from maskmill.api.responses.forms import PROBLEMS, as_json, content, operation_id, reference
+from maskmill.api.services import services
+from maskmill.api.submission.accept import accept
+from maskmill.shared.errors import Conflict, LedgerUnavailable, NotFound
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import FINAL_STATES, Job, JobState, JobStatus
+
+api = APIBlueprint(
+    "jobs",
+    __name__,
+    operation_id_callback=operation_id,
+    url_prefix="/v1",
+    abp_tags=[Tag(name="Jobs")],
+    abp_responses=PROBLEMS,
+)
+
+MULTIPART = {
+    "type": "object",
+    "properties": {
+        "files": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "Any number of parts of this name; each file name may be a relative path, which is kept.",
+        },
+        "job": reference("JobRequest"),
+    },
+}
+BODY = {
+    "required": True,
+    "content": content("application/json", reference("JobRequest")) | content("multipart/form-data", MULTIPART),
+}
+
+
+class JobPath(BaseModel):
+    """Which job."""
+
+    job_id: str = Field(description="The job's id.")
+
+
+class JobsQuery(BaseModel):
+    """Which page of the jobs."""
+
+    after: str | None = Field(default=None, description="`next` of the page before.")
+    limit: int = Field(default=50, ge=1, le=200)
+
+
+class SubmitHeader(BaseModel):
+    """What a submission may say beside its body."""
+
+    idempotency_key: str | None = Field(
+        default=None,
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Makes repeating a request harmless: the same key and request answer with the first one's job.",
+    )
+
+
+class JobList(BaseModel):
+    """Jobs, newest first; `next` is the `after` of the next page, null on the last."""
+
+    jobs: list[JobView]
+    next: str | None
+
+
+@api.post(
+    "/jobs",
+    responses={202: JobView},
+    description="JSON that names the sources, or multipart/form-data with any number of files as parts `files` and "
+    "that JSON as part `job`. Once this answers 202, nothing that happens later loses the job.",
+    openapi_extensions={"requestBody": BODY},
+)
+def submit(header: SubmitHeader) -> Response:
+    """Submit a job"""
+    job = accept(services(), header.idempotency_key)
+    answer = as_json(view(_known(job)), HTTPStatus.ACCEPTED)
+    answer.headers["Location"] = job_url(job.id)
+    return answer
+
+
+@api.get("/jobs", responses={200: JobList})
+def listing(query: JobsQuery) -> Response:
+    """List jobs, newest first"""
+    found = services().ledger.jobs(query.after, query.limit)
+    more = found[-1].id if len(found) == query.limit else None
+    return as_json(JobList(jobs=[view(status) for status in found], next=more))
+
+
+@api.get("/jobs/<job_id>", responses={200: JobView})
+def status(path: JobPath) -> Response:
+    """Show a job: its state, counts, rate and the time it still needs"""
+    return as_json(view(find_status(services(), path.job_id)))
+
+
+@api.post("/jobs/<job_id>/cancel", responses={200: JobView})
+def cancel(path: JobPath) -> Response:
+    """Cancel a job: what runs stops within seconds, what is done stays"""
+    answer = _move(path.job_id, _cancel)
+    with contextlib.suppress(LedgerUnavailable):
+        services().doorbell.ring_close(path.job_id)
+    return answer
+
+
+@api.post("/jobs/<job_id>/pause", responses={200: JobView})
+def pause(path: JobPath) -> Response:
+    """Hold a job where it is"""
+    return _move(path.job_id, services().ledger.pause)
+
+
+@api.post("/jobs/<job_id>/resume", responses={200: JobView})
+def resume(path: JobPath) -> Response:
+    """Go on with a paused job"""
+    answer = _move(path.job_id, services().ledger.resume)
+    with contextlib.suppress(LedgerUnavailable):
+        services().doorbell.ring_plan(path.job_id)
+        services().doorbell.ring("bulk", find_job(services(), path.job_id).options.model)
+    return answer
+
+
+def _cancel(job_id: str) -> JobState:
+    # The marker first: a ledger that is lost and made anew from storage must not run the job again.
+    services().storage.put(keys.cancelled(job_id), b"")
+    return services().ledger.cancel(job_id)
+
+
+def _known(job: Job) -> JobStatus:
+    try:
+        return services().ledger.status(job.id) or find_status(services(), job.id)
+    except LedgerUnavailable:
+        return queued(job)
+
+
+def _move(job_id: str, move: Callable[[str], JobState]) -> Response:
+    before = find_status(services(), job_id)
+    if before.state in FINAL_STATES:
+        raise Conflict(f"the job is {before.state} already")
+    try:
+        move(job_id)
+    except NotFound:
+        # Accepted while Redis was away, and not entered since.
+        services().ledger.enter(find_job(services(), job_id))
+        move(job_id)
+    return as_json(view(find_status(services(), job_id)))

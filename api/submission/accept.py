@@ -1,0 +1,140 @@
+"""How a submission becomes a job that cannot be lost: marker, uploads, job.json (accepted), ledger, doorbell."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import time
+from typing import Any
+
+from flask import request
+
+from maskmill.api.job_lookup import find_job, read
+from maskmill.api.services import Services
+from maskmill.api.submission import job_request as submissions
+from maskmill.api.submission import multipart
+from maskmill.api.submission.bodies import JSON_BYTES, parse_json, read_json_bytes
+from maskmill.api.submission.job_request import Base64Source, JobRequest
+from maskmill.api.submission.uploads import Uploads
+from maskmill.shared.errors import BodyTooLarge, InvalidRequest, LedgerUnavailable, RequestError, StorageUnavailable
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import Job, Options, new_job_id
+from maskmill.shared.jobs.sources import Source
+
+log = logging.getLogger(__name__)
+
+FILES, JOB = "files", "job"
+
+
+def accept(services: Services, idempotency_key: str | None) -> Job:
+    """Store the request's job, or find the one that the same key and request made before.
+
+    When this returns the job is accepted, whatever becomes of Redis.
+    Raises RequestError for what is wrong with the request, StorageUnavailable where nothing can be accepted.
+    """
+    job_id = submissions.job_id_of(idempotency_key) if idempotency_key else new_job_id()
+    # Two requests with one key at the same time must not overwrite each other's uploads.
+    folder = f"{secrets.token_hex(8)}/" if idempotency_key else ""
+    uploads = Uploads(services.storage, services.settings, job_id, folder=folder)
+    try:
+        job = _store(services, uploads, job_id, replayable=idempotency_key is not None)
+    except BaseException:
+        with contextlib.suppress(StorageUnavailable):
+            uploads.discard()
+            if not idempotency_key:
+                services.storage.delete(keys.open_marker(job_id))
+        raise
+    _announce(services, job)
+    return job
+
+
+def _store(services: Services, uploads: Uploads, job_id: str, *, replayable: bool) -> Job:
+    earlier = read(services, keys.job(job_id)) if replayable else None
+    if earlier is None:
+        services.storage.put(keys.open_marker(job_id), b"")
+    document = _receive(services, uploads)
+    wanted = submissions.parse(document)
+    digest = submissions.digest(document, uploads.digests)
+    if earlier is None:
+        job = _job(services, uploads, wanted, job_id, digest)
+        if services.storage.put(keys.job(job_id), job.model_dump_json().encode(), if_absent=True):
+            return job
+    stored = find_job(services, job_id)
+    if stored.request_digest != digest:
+        raise InvalidRequest("this Idempotency-Key was used for another request; take a new key")
+    if earlier is not None or stored.sources != job.sources:
+        uploads.discard()
+    return stored
+
+
+def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, digest: str) -> Job:
+    submissions.check_sources(wanted, len(uploads.sources), services.settings)
+    options = _with_model(services, wanted)
+    sources: list[Source] = [*uploads.sources]
+    for index, source in enumerate(wanted.sources):
+        if isinstance(source, Base64Source):
+            pointer = f"/sources/{index}/data"
+            data = submissions.decode_base64(source, pointer)
+            sources.append(uploads.add(source.name, [data], pointer=pointer, pdf=source.pdf))
+        else:
+            sources.append(source)
+    uploads.finish()
+    return Job(
+        id=job_id,
+        created_at=time.time(),
+        sources=tuple(sources),
+        options=options,
+        shard_size=services.settings.shard_size,
+        name=wanted.name,
+        request_digest=digest,
+    )
+
+
+def _with_model(services: Services, wanted: JobRequest) -> Options:
+    try:
+        served = services.ledger.models()
+    except LedgerUnavailable as error:
+        # A job is accepted without Redis; one whose model nobody serves waits until a worker does.
+        log.warning("accepting without a look at the models served: %s", error.reason)
+        return wanted.options
+    return submissions.choose_model(wanted, served, services.settings)
+
+
+def _receive(services: Services, uploads: Uploads) -> Any:
+    if request.mimetype != "multipart/form-data":
+        return parse_json(read_json_bytes(services.settings))
+    limit = services.settings.max_body_bytes
+    request.max_content_length = limit
+    if (request.content_length or 0) > limit:
+        raise BodyTooLarge(f"a request may have {limit} bytes at most; send several jobs")
+    document: Any = {}
+    for part in multipart.parts(request.stream, request.mimetype_params.get("boundary", "")):
+        if part.filename == "":
+            # What a browser sends for a file field left empty.
+            _gather(part)
+        elif part.filename is not None and part.name == FILES:
+            uploads.add(part.filename, part.pieces, pointer=f"/{FILES}/{len(uploads.sources)}")
+        elif part.name == JOB:
+            document = parse_json(_gather(part))
+        else:
+            raise RequestError(f'unknown part {part.name!r}: send files as "{FILES}" and the JSON as "{JOB}"')
+    return document
+
+
+def _gather(part: multipart.Part) -> bytes:
+    body = bytearray()
+    for piece in part.pieces:
+        body += piece
+        if len(body) > JSON_BYTES:
+            raise BodyTooLarge(f'the part "{JOB}" may have {JSON_BYTES} bytes at most')
+    return bytes(body)
+
+
+def _announce(services: Services, job: Job) -> None:
+    try:
+        services.ledger.enter(job)
+        services.doorbell.ring_plan(job.id)
+    except LedgerUnavailable as error:
+        # The sweeper finds the open marker and enters the job once Redis is back.
+        log.warning("job %s is accepted but not entered yet: %s", job.id, error.reason)

@@ -1,0 +1,162 @@
+"""Request → Job: what a submission may say, checked against every limit; nothing here touches a service."""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, ValidationError
+
+from maskmill.api.responses.problems import FieldError, InvalidFields
+from maskmill.shared.errors import BodyTooLarge, InvalidRequest, PathRefused, Unavailable, UnknownModel
+from maskmill.shared.jobs.records import ID_ALPHABET, Options, model_name
+from maskmill.shared.jobs.sources import PathSource, PdfOptions, UrlSource, Wire
+from maskmill.shared.settings import Settings
+
+ID_LENGTH = 24
+
+
+class Base64Source(Wire):
+    """A file's bytes in the request itself, in base64."""
+
+    type: Literal["base64"] = "base64"
+    name: str = Field(min_length=1, max_length=1024, description="The file's name; its results are named after it.")
+    data: str = Field(description="Base64; line breaks are allowed.")
+    pdf: PdfOptions | None = None
+
+
+RequestSource = Annotated[UrlSource | PathSource | Base64Source, Field(discriminator="type")]
+
+
+class JobRequest(Wire):
+    """What to segment and how."""
+
+    sources: tuple[RequestSource, ...] = ()
+    options: Options = Options()
+    name: str | None = Field(default=None, max_length=200, description="A name for people.")
+
+
+def parse(document: Any) -> JobRequest:
+    """The request of a JSON document; raises InvalidFields that names each wrong field by JSON pointer."""
+    try:
+        return JobRequest.model_validate(document)
+    except ValidationError as error:
+        raise InvalidFields([_explain(dict(problem)) for problem in error.errors()]) from None
+
+
+def check_sources(request: JobRequest, uploads: int, settings: Settings) -> None:
+    """Raise unless the sources are some, not too many, and each is one that this server may read."""
+    count = len(request.sources) + uploads
+    if not count:
+        raise InvalidRequest("a job needs at least one source: a file, a url, a path or base64", pointer="/sources")
+    check_count(count, settings)
+    for index, source in enumerate(request.sources):
+        if isinstance(source, UrlSource):
+            _check_url(source.url, f"/sources/{index}/url")
+        elif isinstance(source, PathSource):
+            _check_path(source.path, settings.local_roots, f"/sources/{index}/path")
+
+
+def check_count(count: int, settings: Settings) -> None:
+    """Raise BodyTooLarge where a job names more sources than allowed."""
+    if count > settings.max_sources:
+        raise BodyTooLarge(
+            f"a job takes at most {settings.max_sources} sources; send a folder, or several jobs", pointer="/sources"
+        )
+
+
+def choose_model(request: JobRequest, served: Iterable[str], settings: Settings) -> Options:
+    """The options with a model that is served: the one asked for, else the first of the settings, else the only one."""
+    names = sorted(served)
+    if not names:
+        raise Unavailable("no worker is running, so no model is served; start one with `maskmill worker`")
+    asked = "model" in request.options.model_fields_set
+    model = request.options.model if asked else default_model(names, settings)
+    if model not in names:
+        raise UnknownModel(f"no worker serves model {model!r}; served: {', '.join(names)}", pointer="/options/model")
+    return request.options.model_copy(update={"model": model})
+
+
+def default_model(names: Sequence[str], settings: Settings) -> str:
+    """The model of a request that names none."""
+    first = model_name(settings.models[0]) if settings.models else Options().model
+    return names[0] if len(names) == 1 and first not in names else first
+
+
+def decode_base64(source: Base64Source, pointer: str) -> bytes:
+    """The bytes of a base64 source; what is not of the alphabet, such as line breaks, is skipped."""
+    try:
+        return binascii.a2b_base64(source.data)
+    except ValueError as error:
+        raise InvalidRequest(f"not base64: {error}", pointer=pointer) from None
+
+
+def digest(document: Any, files: Sequence[tuple[str, str]]) -> str:
+    """What two requests must share to be the same: the JSON document, and the names and hashes of the files."""
+    canonical = json.dumps([document, files], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def job_id_of(idempotency_key: str) -> str:
+    """The id of the one job that a key makes."""
+    number = int.from_bytes(hashlib.sha256(idempotency_key.encode()).digest())
+    return "".join(ID_ALPHABET[(number >> (5 * place)) & 31] for place in range(ID_LENGTH))
+
+
+def _check_url(url: str, pointer: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise InvalidRequest(f"not a URL: {error}", pointer=pointer) from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise InvalidRequest(
+            f"a URL starts with http:// or https:// and names a host; got {url[:100]!r}", pointer=pointer
+        )
+    if not url.isprintable() or " " in url:
+        raise InvalidRequest("a URL holds no spaces or control characters; percent-encode them", pointer=pointer)
+
+
+def _check_path(path: str, roots: Sequence[Path], pointer: str) -> None:
+    if not roots:
+        raise PathRefused(
+            "this server reads no local paths; MASKMILL_LOCAL_ROOTS names folders it may", pointer=pointer
+        )
+    if not path.startswith("/") or "\0" in path:
+        raise InvalidRequest(f"a path is absolute, as the worker sees it; got {path[:100]!r}", pointer=pointer)
+    # Lexical only: the worker, whose disk it is, follows the symbolic links and checks again.
+    plain = Path(os.path.normpath(path))
+    if not any(plain.is_relative_to(os.path.normpath(root)) for root in roots):
+        allowed = ", ".join(map(str, roots))
+        raise PathRefused(f"{path[:200]} is outside the folders that may be read: {allowed}", pointer=pointer)
+
+
+_KNOWN: Mapping[tuple[str, ...], type[BaseModel]] = {
+    (): JobRequest,
+    ("options",): Options,
+    ("options", "pdf"): PdfOptions,
+}
+
+
+def _explain(problem: Mapping[str, Any]) -> FieldError:
+    loc = _without_tag(problem["loc"])
+    detail = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        known = _KNOWN.get(loc[:-1])
+        detail = "unknown field" + (f"; known: {', '.join(sorted(known.model_fields))}" if known else "")
+    return FieldError(pointer="".join(f"/{_escape(part)}" for part in loc), detail=detail)
+
+
+def _without_tag(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+    # pydantic puts the kind of a source between its index and its field.
+    return (*loc[:2], *loc[3:]) if loc[:1] == ("sources",) else loc
+
+
+def _escape(part: object) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,1 @@
+"""One mixed job of drawn inputs through the whole stack, in one command."""

@@ -1,0 +1,5 @@
+"""`python -m maskmill` is the command `maskmill`."""
+
+from maskmill.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What a job is, as it is stored and sent, and what lies where in its storage."""

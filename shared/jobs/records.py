@@ -1,0 +1,182 @@
+"""Job, Item, Shard, Outcome and Options, as they are stored and sent; the job states and the moves between them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from maskmill.shared.errors import MaskmillError
+from maskmill.shared.jobs.sources import Location, PdfOptions, Source, Wire
+
+ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+JOB_ID_PATTERN = r"^[0-9a-z]{8,40}$"
+
+JobState = Literal["queued", "planning", "running", "paused", "finalizing", "completed", "failed", "cancelled"]
+OutcomeStatus = Literal["succeeded", "failed", "skipped"]
+Lane = Literal["bulk", "interactive"]
+MaskFormat = Literal["rle", "polygon", "dense"]
+
+FINAL_STATES: frozenset[JobState] = frozenset({"completed", "failed", "cancelled"})
+
+# From a state to those it may move to. `planning` and `running` differ in whether the last shard is known.
+MOVES: dict[JobState, frozenset[JobState]] = {
+    "queued": frozenset({"planning", "cancelled", "failed", "paused"}),
+    "planning": frozenset({"running", "finalizing", "cancelled", "failed", "paused"}),
+    "running": frozenset({"finalizing", "cancelled", "failed", "paused"}),
+    "paused": frozenset({"queued", "planning", "running", "cancelled"}),
+    "finalizing": frozenset({"completed", "failed"}),
+    "completed": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+
+
+def model_name(place: str | Path) -> str:
+    """What the model is called that has this name, or lies there: the last part, "-" for what no name may hold."""
+    name = Path(place).absolute().name.removesuffix(".onnx")
+    return re.sub("[^A-Za-z0-9._-]+", "-", name).lstrip("._-")[:100] or "model"
+
+
+def new_job_id() -> str:
+    """An id of 24 characters that sorts by time: 10 for the millisecond, 14 random (70 bits)."""
+    millisecond = time.time_ns() // 1_000_000
+    stamp = "".join(ID_ALPHABET[(millisecond >> shift) & 31] for shift in range(45, -1, -5))
+    return stamp + "".join(secrets.choice(ID_ALPHABET) for _ in range(14))
+
+
+def _inside_unit_interval(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError(f"must lie between 0 and 1, both excluded; got {value:g}")
+    return value
+
+
+UnitFloat = Annotated[float, AfterValidator(_inside_unit_interval)]
+
+
+class Options(Wire):
+    """What the user wants done with every input of a job."""
+
+    model: str = Field(default="shapes", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    threshold: UnitFloat | None = Field(default=None, description="Lowest score kept; none means the model's own.")
+    nms_iou: UnitFloat | None = Field(default=None, description="Overlap at which NMS drops the lower score.")
+    mask_format: MaskFormat = "rle"
+    save_json: bool = True
+    save_image: bool = True
+    image_format: Literal["jpg", "input"] = Field(
+        default="jpg", description='Format of the drawn picture: JPEG, or "input" for the input\'s own.'
+    )
+    priority: int = Field(default=0, ge=0, le=9, description="Higher goes first.")
+    max_failure_rate: float = Field(
+        default=1.0, ge=0, le=1, description="The job fails once more than this share of its items has failed."
+    )
+    pdf: PdfOptions = PdfOptions()
+
+
+class Job(Wire):
+    """A job as accepted, immutable; stored as job.json."""
+
+    id: str = Field(pattern=JOB_ID_PATTERN)
+    created_at: float
+    sources: tuple[Source, ...]
+    options: Options = Options()
+    shard_size: int = Field(ge=1)
+    name: str | None = Field(default=None, max_length=200)
+    request_digest: str | None = None
+
+
+class Failure(Wire):
+    """Why an item or a job failed: in which stage, a code for programs, a reason for people."""
+
+    stage: str
+    code: str
+    reason: str
+
+    @classmethod
+    def of(cls, stage: str, error: Exception) -> Failure:
+        """The failure that `error` makes at `stage`; what is not ours says its type, not its traceback."""
+        if isinstance(error, MaskmillError):
+            return cls(stage=stage, code=error.code, reason=error.reason)
+        return cls(stage=stage, code="internal", reason=f"{type(error).__name__}: {error}"[:500])
+
+
+class Item(Wire):
+    """One picture to segment: a whole image file, or one page of a PDF or TIFF (`page_index` from 0)."""
+
+    number: int
+    input_path: str
+    name: str
+    location: Location
+    page_index: int | None = None
+    pdf: PdfOptions | None = None
+    failure: Failure | None = Field(default=None, description="Set by the planner where the input cannot be read.")
+
+
+class Shard(Wire):
+    """A run of consecutive items; `cursor` is where the planner goes on after it (none: it was the last)."""
+
+    number: int
+    items: tuple[Item, ...]
+    cursor: dict[str, Any] | None = None
+
+    def encode(self) -> bytes:
+        """JSON lines: a header, then one line an item."""
+        header = Shard(number=self.number, items=(), cursor=self.cursor)
+        return b"".join(part.model_dump_json().encode() + b"\n" for part in (header, *self.items))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Shard:
+        """The inverse of `encode`."""
+        first, *rest = data.splitlines()
+        items = tuple(Item.model_validate_json(line) for line in rest)
+        return cls.model_validate_json(first).model_copy(update={"items": items})
+
+
+class Outcome(Wire):
+    """The one final line about an item."""
+
+    number: int
+    status: OutcomeStatus
+    input_path: str
+    page_index: int | None = None
+    artifacts: dict[str, str] = Field(default={}, description='"json" and "image": names below artifacts/.')
+    width: int | None = None
+    height: int | None = None
+    instances: int | None = None
+    error: Failure | None = None
+
+
+class Counts(Wire):
+    """How many of a job's items ended how; `total` is None while the planner still lists."""
+
+    total: int | None = None
+    planned: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    @property
+    def done(self) -> int:
+        """Items that have their outcome."""
+        return self.succeeded + self.failed + self.skipped
+
+
+class JobStatus(Wire):
+    """A job as the status endpoint shows it; times in seconds since 1970, `rate` in items a second."""
+
+    id: str
+    name: str | None = None
+    state: JobState
+    model: str
+    priority: int = 0
+    counts: Counts
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    rate: float | None = None
+    eta_seconds: float | None = None
+    error: Failure | None = None

@@ -1,0 +1,1 @@
+"""What a mask is, how it is resampled, and its forms."""

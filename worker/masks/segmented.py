@@ -1,0 +1,18 @@
+"""Segmented: a picture and what was found on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from maskmill.worker.images.image import Image
+from maskmill.worker.masks.instances import Instances
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """An image (uint8 [H,W,3] RGB), what was found on it above `threshold`, and the format that it came in."""
+
+    image: Image
+    instances: Instances
+    threshold: float
+    format: str

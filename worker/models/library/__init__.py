@@ -1,0 +1,1 @@
+"""Which models there are by name, and how new ones come to this machine."""

@@ -1,0 +1,1 @@
+"""How the stages of an item overlap, and within which bounds."""

@@ -1,0 +1,1 @@
+"""How pictures are segmented without a queue: create_pipeline, and the processes of its devices."""

@@ -1,0 +1,169 @@
+"""create_pipeline: the instance segmentation pipeline without a queue, called as PaddleX's is called."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import ValidationError
+
+from maskmill.shared.errors import InputError, InvalidRequest
+from maskmill.shared.jobs.records import MaskFormat, Options
+from maskmill.shared.settings import Settings
+from maskmill.worker.device import Device, parse_devices
+from maskmill.worker.images.image import Frame
+from maskmill.worker.models.library.default_device import default_device
+from maskmill.worker.predict.paddlex_config import NAME, configure, read_config
+from maskmill.worker.predict.predictor import Input, Predictor
+from maskmill.worker.predict.results import Making, Result, failed, told
+from maskmill.worker.sources.artifact_names import Names
+
+# By these PaddleX chooses an engine; here it is onnxruntime.
+ENGINE = frozenset({"use_hpip", "hpi_config", "engine", "engine_config", "pp_option"})
+
+Given = str | Path | Frame
+OnError = Literal["result", "raise"]
+
+logger = logging.getLogger(__name__)
+
+
+def create_pipeline(
+    pipeline: str | Path | None = NAME,
+    *,
+    config: Mapping[str, Any] | str | Path | None = None,
+    device: str | None = None,
+    model: str | Path | None = None,
+    mask_format: MaskFormat = "rle",
+    on_error: OnError = "result",
+    **engine: Any,
+) -> InstanceSegmentation:
+    """A pipeline with its model loaded on every device that `device` lists (none: gpu:0 if it works, else the CPU).
+
+    One device is used by this process, several by a process each; the results are the same.
+
+    `pipeline` is "instance_segmentation" or a YAML file in PaddleX's form, `config` such a file or what it holds;
+    `model`, a name or path, goes before the configuration's. An input that fails becomes a result with an `error`, or
+    with `on_error="raise"` an InputError. Raises InvalidRequest, ModelInvalid and DeviceUnavailable.
+
+    What chooses an `engine` in PaddleX (`use_hpip`, `hpi_config`, ...) is passed over, with a warning where it asks
+    for something.
+    """
+    _pass_over(engine)
+    module = read_config(pipeline, config)
+    _check_choice("mask_format", mask_format, ("rle", "polygon", "dense"))
+    _check_choice("on_error", on_error, ("result", "raise"))
+    settings = configure(Settings.from_env(os.environ), module, model)
+    devices = parse_devices(device or _default(settings))
+    predictor = Predictor(settings, settings.models[0], *devices)
+    return InstanceSegmentation(predictor, devices, module.threshold, mask_format, on_error)
+
+
+class InstanceSegmentation:
+    """A loaded pipeline; its results are for one thread at a time. It ends with `close`, `with`, or the process."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        devices: tuple[Device, ...],
+        threshold: float | None,
+        mask_format: MaskFormat,
+        on_error: OnError,
+    ) -> None:
+        self._predictor = predictor
+        self._devices = devices
+        self._threshold = threshold
+        self._mask_format = mask_format
+        self._on_error = on_error
+        self._close = weakref.finalize(self, predictor.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End its threads and processes; what is under way is dropped."""
+        self._close()
+
+    def predict(
+        self,
+        input: Given | Sequence[Given],  # noqa: A002 - PaddleX's name
+        threshold: float | None = None,
+        *,
+        device: str | None = None,
+        pictures: bool = True,
+    ) -> Iterator[Result]:
+        """The results in the inputs' order, computed as they are asked for and some ahead.
+
+        An input is an array (uint8 BGR, as OpenCV reads it), a file, a folder with all below it, or an http(s) URL;
+        of a PDF and a TIFF each page is a result. Without `threshold` the configuration's counts, else the model's own.
+        `pictures=False` saves the drawing where only boxes and masks are wanted. Raises InvalidRequest for what is
+        no input or no threshold, or for a `device` other than the pipeline's own, at once.
+        """
+        if device is not None and parse_devices(device) != self._devices:
+            own = ",".join(map(str, self._devices))
+            raise InvalidRequest(f"the pipeline is on {own}; for {device} make one: create_pipeline(device={device!r})")
+        options = _options(self._threshold if threshold is None else threshold, self._mask_format)
+        making = Making(self._mask_format, pictures)
+        return self._results(_inputs(input), options, making)
+
+    def _results(self, inputs: Sequence[Input], options: Options, making: Making) -> Iterator[Result]:
+        names = Names()
+        for item, done in self._predictor.run(inputs, options, making.make):
+            if done.failure and self._on_error == "raise":
+                raise InputError(told(item.input_path or item.name, done.failure.reason)) from done.error
+            result: Result = failed(item, done.failure) if done.failure else done.value
+            result.name = names.claim(item.name.rpartition("/")[2])
+            yield result
+
+
+def _inputs(given: Given | Sequence[Given]) -> list[Input]:
+    listed = list(given) if isinstance(given, (list, tuple)) else [given]
+    return [_checked(one) for one in listed]
+
+
+def _checked(one: Any) -> Input:
+    if isinstance(one, np.ndarray):
+        return one
+    if isinstance(one, (str, Path)) and str(one) and "\0" not in str(one):
+        return str(one)
+    found = repr(one) if isinstance(one, str) else type(one).__name__
+    raise InvalidRequest(f"an input is an array, a path, a URL or a list of these; got {found}")
+
+
+def _options(threshold: float | None, mask_format: MaskFormat) -> Options:
+    try:
+        return Options(threshold=threshold, mask_format=mask_format)
+    except ValidationError:
+        raise InvalidRequest(
+            f"threshold: expected a number between 0 and 1, both excluded; got {threshold!r}"
+        ) from None
+
+
+def _pass_over(engine: Mapping[str, Any]) -> None:
+    for name, value in engine.items():
+        if name not in ENGINE:
+            raise TypeError(f"create_pipeline() got an unexpected keyword argument {name!r}")
+        if value:
+            logger.warning("%s=%r is passed over: the engine here is onnxruntime", name, value)
+
+
+def _check_choice(name: str, given: str, known: tuple[str, ...]) -> None:
+    if given not in known:
+        raise InvalidRequest(f"{name}: expected one of {', '.join(known)}; got {given!r}")
+
+
+def _default(settings: Settings) -> str:
+    device, why = default_device(settings)
+    if why:
+        logger.warning("using %s: %s", device, why)
+    return device

@@ -1,0 +1,1 @@
+"""How a worker's processes are started, wired, watched and ended."""

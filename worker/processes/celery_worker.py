@@ -1,0 +1,140 @@
+"""Celery's face: the doorbells as tasks, and the processes that hear them (the sweeper hears none).
+
+Run as `python -m maskmill.worker.processes.celery_worker PARENT device gpu:0 bulk` or `... PARENT control`, with the
+settings in the environment and the process id that it must not outlive; a supervisor does. The main process of a device
+worker loads no model: sessions do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+from celery import Celery, signals
+from celery.exceptions import SecurityWarning
+
+from maskmill.shared.doorbell import CLOSE, CONTROL_QUEUE, PLAN, RUN, celery_app, queue_name
+from maskmill.shared.errors import CannotStart, MaskmillError
+from maskmill.shared.jobs.records import Lane
+from maskmill.shared.logs import set_up_logging
+from maskmill.shared.settings import Settings
+from maskmill.worker.processes.heartbeat import die_with_parent
+
+CONTROL_THREADS = 8
+
+logger = logging.getLogger(__name__)
+
+
+def serve_device(settings: Settings, device: str, lane: Lane) -> None:
+    """Hear the doorbells of one device and lane until told to stop."""
+    from maskmill.worker.device import parse_devices
+    from maskmill.worker.processes.wiring import DeviceChild
+
+    app = celery_app(settings)
+    draining = multiprocessing.Event()
+    children: list[DeviceChild] = []
+    main_process = os.getpid()
+
+    def open_child(**_: Any) -> None:
+        die_with_parent(main_process)
+        set_up_logging(settings.log_level, f"{device} {lane}")
+        try:
+            children.append(DeviceChild(settings, parse_devices(device)[0], lane, draining.is_set))
+        except MaskmillError as error:
+            refuse(settings, error, main_process)
+
+    def run(model: str) -> None:
+        children[0].run(model)
+
+    signals.worker_process_init.connect(open_child, weak=False)
+    signals.worker_process_shutdown.connect(lambda **_: children[0].leave(), weak=False)
+    signals.worker_shutting_down.connect(lambda **_: draining.set(), weak=False)
+    app.task(name=RUN)(run)
+    queues = [queue_name(lane, name) for name in _names(settings)]
+    _listen(app, settings, queues, ["--pool", "prefork", "--concurrency", "1"], f"{lane}-{device}")
+
+
+def _names(settings: Settings) -> list[str]:
+    """What the models are called; raises CannotStart where two would share a queue."""
+    from maskmill.worker.models.package import find
+
+    names = [find(name, settings.models_dir).name for name in settings.models]
+    for name in names:
+        if names.count(name) > 1:
+            raise CannotStart(f"two of MASKMILL_MODELS are called {name}; rename the file or the folder of one")
+    return names
+
+
+def serve_control(settings: Settings) -> None:
+    """Plan and close jobs until told to stop."""
+    from maskmill.worker.processes.wiring import open_control
+
+    app = celery_app(settings)
+    control = open_control(settings)
+    app.task(name=PLAN)(control.planner.plan)
+    app.task(name=CLOSE)(control.closer.close)
+    _listen(app, settings, [CONTROL_QUEUE], ["--pool", "threads", "--concurrency", str(CONTROL_THREADS)], "control")
+
+
+def serve_sweep(settings: Settings) -> None:
+    """Sweep until told to stop."""
+    from maskmill.worker.processes.wiring import open_sweeper
+
+    draining = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: draining.set())
+    open_sweeper(settings).sweep_until(draining.wait)
+
+
+def refuse(settings: Settings, error: MaskmillError, main_process: int) -> None:
+    """Leave word for the supervisor that starting again would not help, and end this worker."""
+    refusal_file(settings.run_dir, main_process).write_text(f"{error.code}: {error.reason}")
+    os.kill(main_process, signal.SIGKILL)
+    os._exit(1)
+
+
+def refusal_file(run_dir: Path, pid: int) -> Path:
+    """Where the worker with that process id leaves the reason why it can never start."""
+    return run_dir / f"{pid}.refused"
+
+
+def _listen(app: Celery, settings: Settings, queues: list[str], pool: list[str], name: str) -> None:
+    node = f"{name.replace(':', '').replace(',', '')}-{os.getpid()}@{settings.host_name}"
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
+    app.worker_main(["--quiet", "worker", "--queues", ",".join(queues), "--hostname", node, *pool, *quiet])
+
+
+def main(arguments: list[str]) -> None:
+    """The entry of an exec'd worker process."""
+    parent, kind, *rest = arguments
+    settings = Settings.from_env(os.environ)
+    # Containers run as root; Celery's warning is about pickled messages, which are not accepted here.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    die_with_parent(int(parent))
+    set_up_logging(settings.log_level, " ".join([kind, *rest]))
+    # Who connects to this signal keeps Celery from setting up logging of its own over it.
+    signals.setup_logging.connect(lambda **_: None, weak=False)
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        if kind == "control":
+            serve_control(settings)
+        elif kind == "sweep":
+            serve_sweep(settings)
+        else:
+            serve_device(settings, rest[0], cast(Lane, rest[1]))
+    except ImportError as error:
+        lacking = CannotStart(f"{error}; a worker host needs locks/worker.txt or locks/worker-gpu.txt")
+        refuse(settings, lacking, os.getpid())
+    except CannotStart as error:
+        refuse(settings, error, os.getpid())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""How instances become files: drawn, encoded, put together as artifacts."""

@@ -1,0 +1,1 @@
+"""Where inputs come from, what their pages are, and what their results are called."""
