@@ -23,9 +23,9 @@ from maskmill.shared.errors import (
     UnreadableInput,
     UnsupportedFormat,
 )
+from maskmill.shared.formats import sniff
 from maskmill.shared.settings import Settings
 from maskmill.worker.images.decode import decode, page_count, pixels
-from maskmill.worker.images.formats import sniff
 from maskmill.worker.images.image import Image
 
 WIDTH, HEIGHT = 96, 64

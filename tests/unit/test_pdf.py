@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from maskmill.shared.errors import PdfNoPages, PdfPageTooLarge, TooManyPages, UnreadableInput
+from maskmill.shared.formats import sniff
 from maskmill.shared.jobs.sources import PdfOptions
 from maskmill.shared.settings import Settings
 from maskmill.worker.images.decode import decode, page_count, pixels
-from maskmill.worker.images.formats import sniff
 from maskmill.worker.images.image import Image
 
 SETTINGS = Settings()

@@ -8,11 +8,11 @@ decodes is started with `worker.opencv.opencv_environment` in its environment.
 from __future__ import annotations
 
 from maskmill.shared.errors import TooManyPixels, UnsupportedFormat
+from maskmill.shared.formats import LABELS, avif_size, identify, plain_webp_size
 from maskmill.shared.jobs.sources import PdfOptions
 from maskmill.shared.settings import Settings
 from maskmill.worker.images import jpeg, pdf
 from maskmill.worker.images import pillow as raster
-from maskmill.worker.images.formats import LABELS, avif_size, identify, plain_webp_size
 from maskmill.worker.images.image import Image
 from maskmill.worker.images.opencv import imdecode, upright
 

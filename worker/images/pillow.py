@@ -16,7 +16,7 @@ from PIL import ExifTags, TiffImagePlugin, UnidentifiedImageError
 from PIL import Image as Pillow
 
 from maskmill.shared.errors import InputError, TooManyPages, TruncatedInput, UnreadableInput
-from maskmill.worker.images.formats import LABELS, ends_early
+from maskmill.shared.formats import LABELS, ends_early
 
 # The pixel limit of this project's settings decides; Pillow's own would refuse some pictures that it allows.
 Pillow.MAX_IMAGE_PIXELS = None

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from maskmill.shared.formats import HEAD_BYTES, sniff
 from maskmill.shared.jobs.records import Failure
 from maskmill.shared.settings import Settings
 from maskmill.worker.images.decode import copies, decode, pixels
-from maskmill.worker.images.formats import HEAD_BYTES, sniff
 from maskmill.worker.images.image import Frame, Image
 from maskmill.worker.images.opencv import frame_size, image_of
 from maskmill.worker.masks.segmented import Segmented

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 def serve_device(settings: Settings, device: str, lane: Lane) -> None:
     """Hear the doorbells of one device and lane until told to stop."""
     from maskmill.worker.device import parse_devices
-    from maskmill.worker.processes.wiring import DeviceChild
+    from maskmill.worker.processes.device_child import DeviceChild
 
     app = celery_app(settings)
     draining = multiprocessing.Event()

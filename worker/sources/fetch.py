@@ -14,11 +14,11 @@ from typing import BinaryIO
 
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.errors import InputNotFound, KeyNotFound, TooManyBytes
+from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
 from maskmill.shared.jobs.sources import FileBytes, Location, StoredBytes, UrlBytes
 from maskmill.shared.roots import allowed_path
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
-from maskmill.worker.images.formats import HEAD_BYTES, PAGED, sniff
 
 
 class Fetcher:

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from maskmill.shared.errors import InputNotFound, MaskmillError
+from maskmill.shared.formats import HEAD_BYTES, sniff
 from maskmill.shared.jobs.records import Job
 from maskmill.shared.jobs.sources import (
     FileBytes,
@@ -24,7 +25,6 @@ from maskmill.shared.jobs.sources import (
 )
 from maskmill.shared.roots import allowed_path
 from maskmill.shared.settings import Settings
-from maskmill.worker.images.formats import HEAD_BYTES, sniff
 from maskmill.worker.sources.artifact_names import clean, distinct, stem
 
 # A file of a folder is an input if its content says so, or if its name claims to be one: a text file named .jpg

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskmill.shared.errors import MaskmillError
+from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import Failure, Item, Job
 from maskmill.shared.jobs.sources import Location, StoredBytes, UrlBytes
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 from maskmill.worker.images.decode import page_count
-from maskmill.worker.images.formats import HEAD_BYTES, PAGED, sniff
 from maskmill.worker.retry import patiently
 from maskmill.worker.sources.artifact_names import paged
 from maskmill.worker.sources.fetch import Fetcher
