@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def create_app(settings: Settings, services: Services | None = None) -> Flask:
     """The API of these settings as a WSGI application; opens its own services unless some are handed in."""
-    # Imported here because `import api.client` must not need Flask.
+    # Imported here because `import maskmill.client` must not need Flask.
     from maskmill.api.app import build
     from maskmill.api.services import Services
 

@@ -49,8 +49,8 @@ ORDERED = [
 ]
 WRITER = """
 import sys
-from shared.settings import Settings
-from shared.storage import open_storage
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage import open_storage
 storage = open_storage(Settings.from_env({"MASKMILL_STORAGE_URL": sys.argv[1]}))
 print("ready", flush=True)
 while True:

@@ -97,13 +97,16 @@ def test_the_page_and_all_it_loads_are_served_from_here(web: FlaskClient) -> Non
 
 def test_the_api_needs_none_of_the_workers_libraries() -> None:
     code = (
-        "import sys; from api import create_app; from shared.settings import Settings; create_app(Settings());"
+        "import sys; from maskmill.api import create_app; from maskmill.shared.settings import Settings;"
+        "create_app(Settings());"
         "print(sorted({'cv2', 'numpy', 'onnxruntime', 'pypdfium2', 'PIL', 'boto3'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_the_client_and_the_commands_need_no_flask() -> None:
-    code = "import sys, api.client, api.cli; print('flask' in sys.modules, 'rich' in sys.modules)"
+    code = (
+        "import sys, maskmill.client.client, maskmill.client.cli; print('flask' in sys.modules, 'rich' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found == "False False\n"

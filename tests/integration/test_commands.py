@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import maskmill as maskmill_package
 from maskmill import cli as front_door
 from maskmill.deploy.demo.samples import Samples, draw_samples
 from tests.services.commands import CLEAN, MASKMILL, maskmill
@@ -36,9 +37,9 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
 def test_the_public_name_is_there_when_it_is_asked_for() -> None:
     from maskmill.client.client import Client
 
-    assert front_door.Client is Client
+    assert maskmill_package.Client is Client
     with pytest.raises(AttributeError, match="nothing_else"):
-        front_door.nothing_else  # noqa: B018 - asking is the test
+        maskmill_package.nothing_else  # noqa: B018 - asking is the test
 
 
 @pytest.mark.parametrize("command", ["worker", "control", "up", "demo", "jobs", "api"])
@@ -108,7 +109,7 @@ def test_predict_prints_a_json_line_for_each_input_in_order(samples: Samples) ->
 
 
 def test_a_package_that_is_not_installed_is_named_with_the_lock_that_brings_it() -> None:
-    program = "import sys; sys.modules['onnxruntime'] = None; from maskmill import main; main(['predict', 'a.png'])"
+    program = "import sys; sys.modules['onnxruntime'] = None; from maskmill.cli import main; main(['predict', 'a.png'])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=CLEAN, check=False)
     assert done.returncode == CANNOT_START
     assert done.stderr.startswith("Error: onnxruntime is not installed here; ")
