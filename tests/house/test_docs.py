@@ -1,4 +1,4 @@
-"""The documents say what is: tables as the code decides them, and no command, option, path or link that is not there."""
+"""The documents say what is: tables as the code decides them, no command, option, path or link that is not there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -99,20 +100,33 @@ def test_no_two_errors_share_a_code() -> None:
 
 
 def test_the_exit_codes_are_those_that_commands_leave_with() -> None:
-    told = {int(code) for code in re.findall(r"(\d+) [^;]+[;.]", cli.EXIT_CODES)}
+    told = _told(cli.EXIT_CODES)
     assert told == {0} | _exit_codes(cli) | _exit_codes(client_cli) | _exit_codes(worker_cli)
-    assert {int(code) for code in re.findall(r"(\d+) [^;]+[;.]", client_cli.EXIT_CODES)} <= told
+    assert _told(client_cli.EXIT_CODES) <= told
     assert {cli.exit_code(getattr(errors, name)("")) for name in generate.error_tree()} <= told
+    assert {click.UsageError.exit_code, click.ClickException.exit_code} <= told
 
 
-def _exit_codes(module: object) -> set[int]:
-    """The numbers that a module's code leaves with, by the names that it gives them."""
-    tree = ast.parse(Path(str(getattr(module, "__file__", ""))).read_text())
-    named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id.isupper()}
-    numbers = {name: getattr(module, name, None) for name in named}
-    kept = {name: number for name, number in numbers.items() if isinstance(number, int) and name != "SHOWN_FAILURES"}
-    assert kept, f"{module} names no exit codes"
-    return set(kept.values())
+def _told(sentence: str) -> set[int]:
+    return {int(code) for code in re.findall(r"(\d+) [^;]+[;.]", sentence)}
+
+
+def _exit_codes(module: ModuleType) -> set[int]:
+    """The numbers behind the names with which a module's code leaves."""
+    tree = ast.parse(Path(str(module.__file__)).read_text())
+    places = [node for node in ast.walk(tree) if _leaves(node)]
+    names = {
+        node.id for place in places for node in ast.walk(place) if isinstance(node, ast.Name) and node.id.isupper()
+    }
+    assert names, f"{module} leaves with no code that has a name"
+    return {getattr(module, name) for name in names}
+
+
+def _leaves(node: ast.AST) -> bool:
+    """Whether it is a call that ends the process, or the function that decides with what."""
+    if isinstance(node, ast.FunctionDef):
+        return node.name.endswith("exit_code")
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("sys.exit", "_stop")
 
 
 # What is shown exists
@@ -202,14 +216,13 @@ def test_the_make_targets_that_are_shown_exist_and_help_lists_them() -> None:
 
 
 def test_the_paths_of_the_api_that_are_shown_exist() -> None:
-    served = re.findall(r"`(GET|POST) (/\S+)`", generate.endpoints())
-    patterns = [re.compile(re.sub(r"\{\w+\}", "[^/]+", path) + r"/?$") for _, path in served]
-    patterns += [re.compile(path) for path in (r"/docs$", r"/openapi\.json$")]
-    text = "\n".join(document.read_text() for document in DOCUMENTS if document.name != "RESULTS.md")
-    shown = set(
-        re.findall(r"(?:127\.0\.0\.1:8080|[ `\"])(/(?:v1|health|instance-segmentation|docs|openapi)[\w./-]*)", text)
-    )
-    shown = {path.rstrip(".") for path in shown} - {"/v1"}
+    served = ["/docs", "/openapi.json", *re.findall(r"`[A-Z]+ (/\S+)`", generate.endpoints())]
+    patterns = [re.compile(re.sub(r"\{\w+\}", "[^/]+", path.replace(".", r"\.")) + "$") for path in served]
+    roots = "v1|health|instance-segmentation|docs|openapi"
+    text = "\n".join(document.read_text() for document in DOCUMENTS)
+    found = re.findall(rf"(?:127\.0\.0\.1:8080|[ `\"])(/(?:{roots})[\w./-]*)", text)
+    shown = {path.rstrip(".") for path in found} - {"/v1"}
+    assert shown
     assert {path for path in shown if not any(pattern.match(path) for pattern in patterns)} == set()
 
 
