@@ -220,7 +220,7 @@ def test_the_paths_of_the_api_that_are_shown_exist() -> None:
     patterns = [re.compile(re.sub(r"\{\w+\}", "[^/]+", path.replace(".", r"\.")) + "$") for path in served]
     roots = "v1|health|instance-segmentation|docs|openapi"
     text = "\n".join(document.read_text() for document in DOCUMENTS)
-    found = re.findall(rf"(?:127\.0\.0\.1:8080|[ `\"])(/(?:{roots})[\w./{}-]*)", text)
+    found = re.findall(rf"(?:127\.0\.0\.1:8080|[ `\"])(/(?:{roots})[\w./{{}}-]*)", text)
     shown = {path.rstrip(".") for path in found} - {"/v1"}
     assert shown
     assert {path for path in shown if not any(pattern.match(path) for pattern in patterns)} == set()
