@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
-CODE := maskmill api client deploy shared worker training tests benchmarks
+CODE := maskmill api client deploy shared worker training tests benchmarks docs
 LOCK_COMMAND := $(BIN)/uv pip compile pyproject.toml --extra build --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock" --quiet
 
@@ -47,8 +47,12 @@ fmt: setup ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+.PHONY: docs
+docs: setup ## Write the tables in docs/ that come from the code
+	$(BIN)/python -m docs.generate
+
 .PHONY: bench
-bench: setup ## Run every benchmark the README quotes
+bench: setup ## Run every benchmark that docs/figures.md quotes
 	$(BIN)/python -m benchmarks
 
 .PHONY: chaos

@@ -1,1 +1,1 @@
-"""Every figure the README quotes, one program each."""
+"""Every figure docs/figures.md quotes, one program each."""

@@ -28,9 +28,9 @@ COMMANDS = {
 
 WRONG, UNREACHABLE, INTERRUPTED, CANNOT_START = 2, 4, 130, 78
 EXIT_CODES = (
-    "Exit codes: 0 all is well; 1 some items failed; 2 the command or its settings are wrong; 3 the job failed or was "
-    "cancelled; 4 a service cannot be reached; 78 it cannot start here (device, model, port, folder, package); "
-    "130 interrupted."
+    "Exit codes: 0 all is well; 1 some items failed; 2 the command, the request or a setting is wrong; 3 the job "
+    "failed or was cancelled; 4 a service cannot be reached; 78 it cannot start here (device, model, port, folder, "
+    "package); 130 interrupted."
 )
 
 INSTALL = "commands of the API need locks/api.txt, the others locks/worker.txt or locks/worker-gpu.txt"

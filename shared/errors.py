@@ -1,45 +1,47 @@
 """Every error Maskmill raises on purpose, in one tree; the class decides code, HTTP status and retry.
 
-MaskmillError
-├── RequestError            the caller asked for something wrong            4xx, never retried
-│   ├── InvalidRequest          a field is missing, unknown or out of range
-│   ├── UnknownModel            no worker serves a model of that name
+MaskmillError               a fault of Maskmill's own; the log has more
+├── RequestError            the request asks for something wrong; the reason says what
+│   ├── InvalidRequest          a field is missing, unknown or out of range; `errors` point at it
+│   ├── UnknownModel            no worker serves that model; the reason lists those served
 │   ├── NotFound                no such job, item or artifact
 │   ├── Conflict                the job's state does not allow it
-│   ├── BodyTooLarge            more bytes than the API accepts
-│   └── PathRefused             a local path outside the configured roots
-├── InputError              one input cannot become an Image               that item fails, its neighbours do not
-│   ├── EmptyInput              zero bytes
-│   ├── UnsupportedFormat       bytes of no format that is read here
+│   ├── BodyTooLarge            too many bytes or sources in one request; send several jobs, or name a folder
+│   └── PathRefused             outside MASKMILL_LOCAL_ROOTS, or asked for by a page of another site
+├── InputError              the input cannot become a picture
+│   ├── EmptyInput              the input has no bytes
+│   ├── UnsupportedFormat       the bytes are of no format that is read here
 │   ├── UnreadableInput         the right format, but broken
-│   ├── TruncatedInput          the data ends before the picture does
-│   ├── TooManyPixels           the header announces more pixels than allowed
-│   ├── TooManyBytes            more bytes than allowed
-│   ├── TooManyPages            more pages than allowed
-│   ├── PdfEncrypted            a password is needed, or the one given is wrong
-│   ├── PdfNoPages              a PDF without the pages asked for
-│   ├── PdfPageTooLarge         a page whose rendering would pass the pixel limit
+│   ├── TruncatedInput          the data ends before the picture does; send the whole file
+│   ├── TooManyPixels           larger than MASKMILL_MAX_PIXELS, by its header
+│   ├── TooManyBytes            larger than MASKMILL_MAX_INPUT_BYTES
+│   ├── TooManyPages            more pages than MASKMILL_MAX_PAGES; name a page range
+│   ├── PdfEncrypted            the PDF needs a password, or the one given is wrong
+│   ├── PdfNoPages              the PDF lacks the pages asked for
+│   ├── PdfPageTooLarge         a page would be too many pixels; lower the dpi
 │   ├── InputNotFound           the file or object is not there
-│   ├── UrlRefused              scheme or address that may not be fetched
-│   ├── UrlNotFound             404 or 410
-│   ├── UrlFailed               another HTTP status that will not get better
-│   ├── UrlTooLarge             the body passes the byte limit
+│   ├── UrlRefused              a scheme or address that may not be fetched; MASKMILL_ALLOW_NETWORKS opens private ones
+│   ├── UrlNotFound             the server answered 404 or 410
+│   ├── UrlFailed               the server answered another status that will not get better
+│   ├── UrlTooLarge             the body is larger than MASKMILL_MAX_INPUT_BYTES
+│   ├── ResultTooLarge          the dense masks would be too large; use rle
 │   └── WorkerCrashed           the input killed its worker twice
-├── Unavailable             a service does not answer                      503, retried
-│   ├── StorageUnavailable
-│   ├── LedgerUnavailable
-│   ├── UrlTimeout              the server did not deliver in time
-│   ├── UrlUnreachable          no connection, or a 5xx / 429 answer
-│   ├── Overloaded              the interactive queue is full
-│   └── ReplyTimeout            nobody answered the interactive request in time (504)
-├── StorageError            the store answered, and said no
-│   ├── StorageRefused          wrong keys, no bucket, no permission
+├── Unavailable             a service does not answer now
+│   ├── StorageUnavailable      the storage does not answer
+│   ├── LedgerUnavailable       Redis does not answer
+│   ├── UrlTimeout              the server did not deliver within MASKMILL_URL_TIMEOUT
+│   ├── UrlUnreachable          no connection, or a 5xx or 429 answer
+│   ├── Overloaded              too many requests wait; try again after Retry-After
+│   └── ReplyTimeout            no worker answered within MASKMILL_INTERACTIVE_TIMEOUT
+├── StorageError            the storage answered, and said no
+│   ├── StorageRefused          wrong keys, no bucket or no permission
+│   ├── InvalidKey              a name that the storage cannot hold
 │   └── KeyNotFound             nothing is stored under that key
-├── LedgerError             a move that the ledger's tables do not hold
+├── LedgerError             a move that the ledger does not allow
 │   └── IllegalMove             the job's state does not lead there
-├── ModelError              a model cannot be loaded or run
+├── ModelError              the model did not run
 │   ├── ModelInvalid            its files or tensors are not as its family needs
-│   └── DeviceUnavailable       the device asked for cannot run it here
+│   └── DeviceUnavailable       the device cannot run it here; the reason says what is missing
 └── CannotStart             this machine lacks what a command needs: a port, a folder, a program
 """
 

@@ -122,5 +122,5 @@ def _as_text(value: Any) -> str:
 def _explain(problem: Any) -> str:
     name = PREFIX + str(problem["loc"][0]).upper()
     if problem["type"] == "extra_forbidden":
-        return f"{name} is not a setting; the README lists them all"
+        return f"{name} is not a setting; docs/settings.md lists them all"
     return f"{name}={problem['input']!r}: {problem['msg']}"

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from maskmill.shared.errors import MaskmillError
 from maskmill.shared.jobs.sources import Location, PdfOptions, Source, Wire
@@ -55,18 +55,31 @@ def _inside_unit_interval(value: float) -> float:
     return value
 
 
-UnitFloat = Annotated[float, AfterValidator(_inside_unit_interval)]
+UnitFloat = Annotated[
+    float,
+    AfterValidator(_inside_unit_interval),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}),
+]
 
 
 class Options(Wire):
     """What the user wants done with every input of a job."""
 
-    model: str = Field(default="shapes", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    model: str = Field(
+        default="shapes",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="Name of the model; left out, the first of the API's MASKMILL_MODELS, or the only one served.",
+    )
     threshold: UnitFloat | None = Field(default=None, description="Lowest score kept; none means the model's own.")
-    nms_iou: UnitFloat | None = Field(default=None, description="Overlap at which NMS drops the lower score.")
-    mask_format: MaskFormat = "rle"
-    save_json: bool = True
-    save_image: bool = True
+    nms_iou: UnitFloat | None = Field(
+        default=None, description="Overlap at which NMS drops the lower score, where the model leaves NMS to us."
+    )
+    mask_format: MaskFormat = Field(
+        default="rle",
+        description="Form of the masks: COCO's run lengths, polygons, or rows of 0 and 1 inside the box.",
+    )
+    save_json: bool = Field(default=True, description="Store NAME_res.json for each item.")
+    save_image: bool = Field(default=True, description="Store the picture with masks, boxes and labels drawn.")
     image_format: Literal["jpg", "input"] = Field(
         default="jpg", description='Format of the drawn picture: JPEG, or "input" for the input\'s own.'
     )
@@ -74,7 +87,9 @@ class Options(Wire):
     max_failure_rate: float = Field(
         default=1.0, ge=0, le=1, description="The job fails once more than this share of its items has failed."
     )
-    pdf: PdfOptions = PdfOptions()
+    pdf: PdfOptions = Field(
+        default=PdfOptions(), description="How PDFs become pictures; a source's own `pdf` goes first."
+    )
 
 
 class Job(Wire):
