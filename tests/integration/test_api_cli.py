@@ -14,10 +14,12 @@ import pytest
 from redis import Redis
 
 from maskmill.api.services import Services
+from maskmill.client.cli import COMMANDS
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus
 from tests.integration.conftest import finish_shard, plan_shard
 from tests.services.api_server import ApiServer
+from tests.services.commands import MASKMILL
 from tests.services.process import free_port
 
 URL = "https://example.org/a.jpg"
@@ -118,12 +120,12 @@ def test_no_service_is_exit_code_4() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])
 def test_the_api_listens_on_this_machine_only(host: str) -> None:
     env = ENV | {"MASKMILL_API_HOST": host}
-    found = subprocess.run(command("api"), capture_output=True, text=True, env=env, timeout=60, check=False)
+    found = subprocess.run([*MASKMILL, "api"], capture_output=True, text=True, env=env, timeout=60, check=False)
     assert found.returncode == 2
     assert "loopback" in found.stderr
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.parametrize("name", ["submit", "status", "watch", "fetch", "cancel", "jobs"])
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
 def test_help_tells_the_exit_codes(name: str) -> None:
     assert "Exit codes: 0 every item succeeded" in " ".join(run(name, "--help").stdout.split())
