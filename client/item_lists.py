@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import click
@@ -20,7 +21,12 @@ ROW = "{:>8}  {:<40}  {:>5}  {:<9}  {}"
 
 def print_items(items: Iterable[Item], form: Form) -> None:
     """Print the items in that form."""
-    {"table": _print_table, "csv": _print_csv, "json": _print_json_lines}[form](items)
+    printers: dict[Form, Callable[[Iterable[Item]], None]] = {
+        "table": _print_table,
+        "csv": _print_csv,
+        "json": _print_json_lines,
+    }
+    printers[form](items)
 
 
 def failure_line(item: Item) -> str:
@@ -44,11 +50,11 @@ def _reason(item: Item) -> str:
 
 
 def _print_csv(items: Iterable[Item]) -> None:
-    table = csv.DictWriter(click.get_text_stream("stdout"), [*FACTS, *FAILURE, *ARTIFACTS], lineterminator="\n")
+    columns = [*FACTS, *FAILURE, *ARTIFACTS]
+    table = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     for item in items:
-        facts = {name: item[name] for name in FACTS}
-        table.writerow(facts | (item["error"] or {}) | item["artifacts"])
+        table.writerow({**item, **(item["error"] or {}), **item["artifacts"]})
 
 
 def _print_json_lines(items: Iterable[Item]) -> None:
