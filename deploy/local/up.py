@@ -76,9 +76,9 @@ def up(data: Path, devices: str | None, models: str | None, verbose: bool, **res
             Follower(folder.logs).start()
         click.echo("Starting…", err=True)
         if stack.start(stop):
-            _welcome(stack.url, folder.path)
             if "models" not in settings.model_fields_set:
                 click.echo(drawn_shapes_only("maskmill up --models"), err=True)
+            _welcome(stack.url, folder.path)
         while not stop.wait(0.2):
             stack.tend()
         click.echo("Stopping: what runs is finished first. Ctrl-C again ends it at once.", err=True)

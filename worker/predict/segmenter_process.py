@@ -70,7 +70,7 @@ class SegmenterProcess:
             answer = self._channel.receive()
         except OSError:
             self._process.kill()
-            raise ModelError(f"device {self._device}: {self._obituary()} before the model was loaded") from None
+            raise ModelError(f"device {self._device}: {self._how_it_ended()} before the model was loaded") from None
         if answer is not None:
             raise answer
         for thread in self._threads:
@@ -129,7 +129,7 @@ class SegmenterProcess:
                     self._end(*answer)
         except Exception:  # noqa: BLE001 - mostly the process's end; and without this thread no request would have one
             self._process.kill()
-            self._on_broken(ModelError(self._obituary()))
+            self._on_broken(ModelError(self._how_it_ended()))
         finally:
             with self._changing:
                 self._gone = True
@@ -141,7 +141,7 @@ class SegmenterProcess:
         if ended is not None:
             ended(how)
 
-    def _obituary(self) -> str:
+    def _how_it_ended(self) -> str:
         code = self._process.wait()
         names = {-number: number.name for number in signal.Signals}
         how = names.get(code, f"signal {-code}") if code < 0 else f"exit code {code}"
@@ -175,7 +175,7 @@ class _Child:
         try:
             segmenter = self._load(device)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for the parent to raise
-            self._complain(error)
+            self._send_error(error)
             return
         self._send(None)
         while True:
@@ -185,7 +185,7 @@ class _Child:
     def _load(self, device: Device) -> Segmenter:
         model, settings = self._received.get()
         fetcher = Fetcher(settings, open_storage(settings), Egress(settings))
-        return Segmenter(model, device.alone(), settings, fetcher, self._complain)
+        return Segmenter(model, device.alone(), settings, fetcher, self._send_error)
 
     def _listen(self) -> None:
         """Take in whatever comes, as much as the parent lets be under way: so its end is noticed at once."""
@@ -203,7 +203,7 @@ class _Child:
         except Exception as error:  # noqa: BLE001 - a result that cannot be sent ends its own request only
             self._send((number, Done(failure=Failure.of("deliver", error))))
 
-    def _complain(self, error: Exception) -> None:
+    def _send_error(self, error: Exception) -> None:
         self._send(error if isinstance(error, MaskmillError) else ModelError(Failure.of("load", error).reason))
 
     def _send(self, message: Any) -> None:
