@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec
 
 import click
 
-from maskmill.client.console import bar, describe, pace
+from maskmill.client.console import bar, pace, status_line
+from maskmill.shared.embedded_model import EMBEDDED, drawn_shapes_only
 from maskmill.shared.errors import InvalidRequest
 from maskmill.shared.jobs.records import JobStatus
+from maskmill.shared.option_flags import FLAGS, given_options, option_flags
 from maskmill.shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ EXIT_CODES = (
     "3 the job failed or was cancelled; 4 the service cannot be reached; 130 interrupted."
 )
 SHOWN_FAILURES = 5
+# How many items are looked at before it is said that nothing was found.
+LOOKED_AT = 500
 
 P = ParamSpec("P")
 
@@ -65,28 +69,19 @@ out_option = click.option(
 @api_option
 @click.option("--wait", is_flag=True, help="Wait until the job is done.")
 @out_option
-@click.option("--model", help="The model to use [default: the service's].")
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Lowest score kept.")
-@click.option("--mask-format", type=click.Choice(["rle", "polygon", "dense"]), help="Form of the masks in the JSON.")
-@click.option("--image-format", type=click.Choice(["jpg", "input"]), help="Form of the drawn picture.")
-@click.option("--dpi", type=click.IntRange(36, 600), help="Resolution at which PDF pages are rendered.")
-@click.option("--pages", help='PDF pages from 1, as in "1-3,5,8-".')
-@click.option("--password", help="Opens an encrypted PDF.")
-@click.option("--priority", type=click.IntRange(0, 9), help="Higher goes first.")
+@option_flags(*FLAGS)
 @click.option("--name", help="A name for people.")
 @click.option("--local", is_flag=True, help="Send the paths, not the files: the worker reads them from its own disk.")
 @json_option
 @reports_errors
 def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bool, wait: bool, **rest: Any) -> None:
     """Submit files, folders and URLs as one job."""
-    out, as_json = rest.pop("out"), rest.pop("as_json")
-    pdf = _given({key: rest.pop(key) for key in ("dpi", "pages", "password")})
-    options = _given(rest) | ({"pdf": pdf} if pdf else {})
+    out, as_json = rest["out"], rest["as_json"]
     client = _client(url)
     with bar("MB sent", hidden=as_json) as advance:
         status = client.submit(
             inputs,
-            options=options,
+            options=given_options(rest),
             name=name,
             local=local,
             progress=lambda sent, total: advance(_mb(sent), _mb(total), ""),
@@ -107,8 +102,11 @@ def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bo
 @reports_errors
 def status(job_id: str, url: str | None, as_json: bool) -> None:
     """Show where a job stands."""
-    found = _client(url).status(job_id)
-    click.echo(found.model_dump_json() if as_json else describe(found))
+    client = _client(url)
+    found = client.status(job_id)
+    _show(found, as_json=as_json)
+    if found.counts.failed:
+        _say(as_json, f"  {found.counts.failed} failed: {_items_command(client, job_id)}")
 
 
 @click.command(epilog=EXIT_CODES)
@@ -120,6 +118,25 @@ def status(job_id: str, url: str | None, as_json: bool) -> None:
 def watch(job_id: str, url: str | None, out: Path | None, as_json: bool) -> None:
     """Watch a job until it is done."""
     _finish(_client(url), job_id, out, as_json=as_json)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("job_id")
+@api_option
+@click.option(
+    "--status",
+    type=click.Choice(["failed", "succeeded", "skipped", "pending"]),
+    help="Only those that ended so [default: all].",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many [default: all].")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV with a header.")
+@click.option("--json", "form", flag_value="json", help="Print a JSON object on a line of its own for each.")
+@reports_errors
+def items(job_id: str, url: str | None, status: str | None, limit: int | None, form: Any) -> None:
+    """List what became of each input of a job, and why it failed."""
+    from maskmill.client.item_lists import print_items
+
+    print_items(_client(url).items(job_id, status, limit=limit), form or "table")
 
 
 @click.command(epilog=EXIT_CODES)
@@ -146,8 +163,27 @@ def fetch(job_id: str, url: str | None, out: Path | None, as_json: bool) -> None
 @reports_errors
 def cancel(job_id: str, url: str | None, as_json: bool) -> None:
     """Cancel a job; what is done stays."""
-    found = _client(url).cancel(job_id)
-    click.echo(found.model_dump_json() if as_json else describe(found))
+    _show(_client(url).cancel(job_id), as_json=as_json)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("job_id")
+@api_option
+@json_option
+@reports_errors
+def pause(job_id: str, url: str | None, as_json: bool) -> None:
+    """Hold a job where it is."""
+    _show(_client(url).pause(job_id), as_json=as_json)
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("job_id")
+@api_option
+@json_option
+@reports_errors
+def resume(job_id: str, url: str | None, as_json: bool) -> None:
+    """Go on with a paused job."""
+    _show(_client(url).resume(job_id), as_json=as_json)
 
 
 @click.command(epilog=EXIT_CODES)
@@ -161,31 +197,25 @@ def jobs(url: str | None, limit: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([job.model_dump(mode="json") for job in found]))
     for job in [] if as_json else found:
-        click.echo(describe(job))
+        click.echo(status_line(job))
 
 
-COMMANDS: tuple[click.Command, ...] = (submit, status, watch, fetch, cancel, jobs)
-
-
-def _read_settings() -> Settings:
-    try:
-        return Settings.from_env(os.environ)
-    except InvalidRequest as error:
-        _stop(WRONG, error.reason)
+COMMANDS: tuple[click.Command, ...] = (submit, status, watch, items, fetch, cancel, pause, resume, jobs)
 
 
 def _client(url: str | None) -> Client:
     from maskmill.client.client import Client
 
-    if url is None:
-        settings = _read_settings()
-        host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
-        url = f"http://{host}:{settings.api_port}"
-    return Client(url)
+    return Client(url or _default_url())
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
+def _default_url() -> str:
+    try:
+        settings = Settings.from_env(os.environ)
+    except InvalidRequest as error:
+        _stop(WRONG, error.reason)
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    return f"http://{host}:{settings.api_port}"
 
 
 def _mb(count: int) -> int:
@@ -195,6 +225,10 @@ def _mb(count: int) -> int:
 def _say(as_json: bool, line: str) -> None:
     if not as_json:
         click.echo(line, err=True)
+
+
+def _show(found: JobStatus, *, as_json: bool) -> None:
+    click.echo(found.model_dump_json() if as_json else status_line(found))
 
 
 def _stop(code: int, reason: str) -> NoReturn:
@@ -209,13 +243,12 @@ def _finish(client: Client, job_id: str, out: Path | None, *, as_json: bool) -> 
         if out:
             _fetch(client, found, out, as_json=as_json)
     except KeyboardInterrupt:
-        click.echo(f"\nThe job goes on. Watch it with: maskmill watch {job_id}", err=True)
+        click.echo(f"\nThe job goes on. Watch it with: maskmill watch {job_id}{_api_of(client)}", err=True)
         sys.exit(INTERRUPTED)
-    if as_json:
-        click.echo(found.model_dump_json())
-    else:
-        click.echo(describe(found))
+    _show(found, as_json=as_json)
+    if not as_json:
         _show_failures(client, found)
+        _explain_nothing_found(client, found)
     sys.exit(_exit_code(found))
 
 
@@ -230,16 +263,40 @@ def _fetch(client: Client, found: JobStatus, folder: Path, *, as_json: bool) -> 
     _say(as_json, f"{fetched.downloaded} files downloaded to {folder}, {fetched.present} were there already.")
 
 
-def _show_failures(client: Client, status: JobStatus) -> None:
-    failed = client.items(status.id, "failed") if status.counts.failed else iter(())
-    for _, item in zip(range(SHOWN_FAILURES), failed, strict=False):
-        page = f" page {item['page_index'] + 1}" if item["page_index"] is not None else ""
-        click.echo(f"  {item['input_path']}{page}: {(item['error'] or {}).get('reason')}", err=True)
-    if status.counts.failed > SHOWN_FAILURES:
-        click.echo(f"  and {status.counts.failed - SHOWN_FAILURES} more", err=True)
+def _show_failures(client: Client, found: JobStatus) -> None:
+    from maskmill.client.item_lists import failure_line
+
+    failed = found.counts.failed
+    # No more than there are, or the whole job would be searched for another one.
+    for item in client.items(found.id, "failed", limit=min(failed, SHOWN_FAILURES)) if failed else ():
+        click.echo(f"  {failure_line(item)}", err=True)
+    if failed > SHOWN_FAILURES:
+        click.echo(f"  and {failed - SHOWN_FAILURES} more: {_items_command(client, found.id)}", err=True)
 
 
-def _exit_code(status: JobStatus) -> int:
-    if status.state in ("failed", "cancelled"):
+def _explain_nothing_found(client: Client, found: JobStatus) -> None:
+    """Say what the embedded model is for, where it found nothing on the first pictures."""
+    if found.model != EMBEDDED or not found.counts.succeeded:
+        return
+    pictures = 0
+    for item in client.items(found.id, "succeeded", limit=min(found.counts.succeeded, LOOKED_AT)):
+        if item["instances"] != 0:
+            return
+        pictures += 1
+    if pictures:
+        click.echo(f"Nothing was found on {pictures} pictures. {drawn_shapes_only('maskmill up --models')}", err=True)
+
+
+def _items_command(client: Client, job_id: str) -> str:
+    return f"maskmill items {job_id} --status failed{_api_of(client)}"
+
+
+def _api_of(client: Client) -> str:
+    """What a further command needs to find the same service."""
+    return "" if client.base_url == _default_url() else f" --api {client.base_url}"
+
+
+def _exit_code(found: JobStatus) -> int:
+    if found.state in ("failed", "cancelled"):
         return JOB_FAILED
-    return SOME_FAILED if status.counts.failed else 0
+    return SOME_FAILED if found.counts.failed else 0

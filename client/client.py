@@ -1,11 +1,12 @@
-"""The Python client: submit files, folders and URLs, watch a job, fetch its artifacts."""
+"""The Python client: submit files, folders and URLs, watch a job, list its items, fetch its artifacts."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +15,15 @@ from pydantic import ValidationError
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from maskmill.client.downloads import Fetched, claim, inside, save
-from maskmill.client.multipart_form import Attachment, Form
+from maskmill.client.downloads import Fetched, inside, mark_folder, save
+from maskmill.client.errors import ClientError, ServiceUnreachable, error_of
+from maskmill.client.multipart_form import Form
+from maskmill.client.uploads import attachments, urls_and_paths
 from maskmill.shared.jobs.records import FINAL_STATES, JobStatus
 
-# Which files of a folder are sent; a file named by itself is sent whatever it is called.
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff"}
-    | {".gif", ".avif", ".pdf", ".mpo", ".heic", ".heif", ".jp2", ".ico"}
-)
 PIECE_BYTES = 1 << 18
+ITEMS_A_PAGE = 500
 AWAY_SECONDS = 120.0
-
-
-class ClientError(Exception):
-    """The service said no; `str(error)` is the reason, `status` HTTP's, `code` and `errors` the problem's."""
-
-    def __init__(self, reason: str, *, status: int = 0, code: str = "client", errors: Sequence[Any] = ()) -> None:
-        super().__init__(reason)
-        self.reason, self.status, self.code, self.errors = reason, status, code, tuple(errors)
-
-
-class ServiceUnreachable(ClientError):
-    """Nobody answers at the URL, or the service says that it cannot answer now."""
 
 
 class Client:
@@ -64,19 +51,18 @@ class Client:
     ) -> JobStatus:
         """Submit files, folders with all below them, and http(s) URLs as one job.
 
-        Files are uploaded piece by piece, and `progress` is told the bytes sent and their total; with `local` their
-        paths are sent instead, for the worker to read, as it reads the `server_paths` from its own disk.
+        Files are uploaded piece by piece, and `progress` is told the bytes sent and their total. Of several inputs
+        each folder's files keep its name, as in cats/1.jpg. What of a folder is no input is logged as a warning. With
+        `local` the paths are sent instead, for the worker to read, as it reads the `server_paths` from its own disk.
         """
-        urls, paths = _sort_out(inputs)
+        urls, paths = urls_and_paths(inputs)
+        uploaded = [] if local else paths
+        read_there = [*map(Path, server_paths), *(paths if local else ())]
         sources = [{"type": "url", "url": url} for url in urls]
-        files = [] if local else list(_attachments(paths))
-        there = [*map(Path, server_paths), *(paths if local else ())]
-        sources += [{"type": "path", "path": str(path.absolute())} for path in there]
+        sources += [{"type": "path", "path": str(path.absolute())} for path in read_there]
+        files = list(attachments(uploaded, alone=len(sources) + len(uploaded) == 1))
         job: dict[str, Any] = {"sources": sources, "options": dict(options or {})}
-        form = Form(job | ({"name": name} if name else {}), files, progress)
-        # The key makes a second try harmless after an answer that never came.
-        key = {"Idempotency-Key": secrets.token_urlsafe(24)}
-        return _status(self._twice("/v1/jobs", data=form, headers={"Content-Type": form.content_type} | key))
+        return self._send(Form(job | ({"name": name} if name else {}), files, progress))
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands."""
@@ -98,15 +84,10 @@ class Client:
         """Go on with a paused job."""
         return self._control(job_id, "resume")
 
-    def items(self, job_id: str, status: str | None = None) -> Iterator[dict[str, Any]]:
-        """What became of each item, in their order, page after page; those of one `status` where it is given."""
-        query: dict[str, Any] = {"limit": 500, **({"status": status} if status else {})}
-        while True:
-            page = self._json("GET", f"/v1/jobs/{job_id}/items", params=query)
-            yield from page["items"]
-            if not page["has_more"]:
-                return
-            query["after"] = page["next"]
+    def items(self, job_id: str, status: str | None = None, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """What became of each item, in their order, page after page; those of one `status`, at most `limit`."""
+        query: dict[str, Any] = {"limit": min(limit or ITEMS_A_PAGE, ITEMS_A_PAGE)}
+        return islice(self._items(job_id, query | ({"status": status} if status else {})), limit)
 
     def wait(
         self,
@@ -137,7 +118,13 @@ class Client:
         A file appears only when it is whole; a second call skips those that are there.
         """
         folder = Path(out_dir)
-        keep = claim(folder, job_id)
+        try:
+            return self._fetch(job_id, folder, progress)
+        except OSError as error:
+            raise ClientError(f"cannot write to {error.filename or folder}: {error.strerror or error}") from None
+
+    def _fetch(self, job_id: str, folder: Path, progress: Callable[[Fetched], None] | None) -> Fetched:
+        keep = mark_folder(folder, job_id)
         done = Fetched()
         with ThreadPoolExecutor(self._connections) as pool:
             running: set[Future[Fetched]] = set()
@@ -157,17 +144,27 @@ class Client:
             save(target, _pieces(answer))
         return Fetched(downloaded=1)
 
+    def _items(self, job_id: str, query: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        while True:
+            page = self._json("GET", f"/v1/jobs/{job_id}/items", params=query)
+            yield from page["items"]
+            if not page["has_more"]:
+                return
+            query["after"] = page["next"]
+
     def _control(self, job_id: str, verb: str) -> JobStatus:
         return _status(self._json("POST", f"/v1/jobs/{job_id}/{verb}"))
 
-    def _twice(self, path: str, **rest: Any) -> Any:
+    def _send(self, form: Form) -> JobStatus:
+        """The job that a form makes; tried twice, which its key makes harmless after an answer that never came."""
+        headers = {"Content-Type": form.content_type, "Idempotency-Key": secrets.token_urlsafe(24)}
         try:
-            return self._json("POST", path, **rest)
+            return _status(self._json("POST", "/v1/jobs", data=form, headers=headers))
         except ServiceUnreachable as error:
             if error.status not in (0, 502, 504):
                 raise
         time.sleep(1)
-        return self._json("POST", path, **rest)
+        return _status(self._json("POST", "/v1/jobs", data=form, headers=headers))
 
     def _json(self, method: str, path: str, **rest: Any) -> Any:
         answer = self._request(method, path, **rest)
@@ -186,19 +183,8 @@ class Client:
         except requests.RequestException as error:
             raise ClientError(f"{self.base_url}: {error}") from None
         if answer.status_code >= 400:
-            raise _error(answer)
+            raise error_of(answer)
         return answer
-
-
-def _error(answer: requests.Response) -> ClientError:
-    try:
-        problem = answer.json()
-        reason, code = str(problem.get("detail") or problem.get("errorMsg")), str(problem.get("code", "http"))
-        errors = problem.get("errors", ())
-    except (ValueError, AttributeError):
-        reason, code, errors = f"HTTP {answer.status_code} {answer.reason}", "http", ()
-    kind = ServiceUnreachable if answer.status_code in (502, 503, 504) else ClientError
-    return kind(reason, status=answer.status_code, code=code, errors=errors)
 
 
 def _status(document: Any) -> JobStatus:
@@ -208,30 +194,6 @@ def _status(document: Any) -> JobStatus:
         raise ClientError(
             "the answer is not the status of a job; client and service are of different versions"
         ) from None
-
-
-def _sort_out(inputs: Iterable[str | Path]) -> tuple[list[str], list[Path]]:
-    urls: list[str] = []
-    paths: list[Path] = []
-    for one in inputs:
-        if isinstance(one, str) and one.startswith(("http://", "https://")):
-            urls.append(one)
-        else:
-            paths.append(Path(one))
-    return urls, paths
-
-
-def _attachments(paths: Iterable[Path]) -> Iterator[Attachment]:
-    for path in paths:
-        if path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
-            if not found:
-                raise ClientError(f"there is no picture or PDF in {path}", code="input_not_found")
-            yield from (Attachment(file.relative_to(path).as_posix(), file) for file in found)
-        elif path.is_file():
-            yield Attachment(path.name, path)
-        else:
-            raise ClientError(f"there is no file or folder {path}", code="input_not_found")
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -254,3 +216,6 @@ def _collect(running: set[Future[Fetched]], done: Fetched, *, at_most: int) -> t
         for future in ready:
             done += future.result()
     return running, done
+
+
+__all__ = ["Client", "ClientError", "ServiceUnreachable"]

@@ -42,7 +42,7 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def describe(status: JobStatus) -> str:
+def status_line(status: JobStatus) -> str:
     """The job in one line."""
     counts = status.counts
     total = "?" if counts.total is None else counts.total

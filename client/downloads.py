@@ -25,8 +25,8 @@ class Fetched:
         )
 
 
-def claim(folder: Path, job_id: str) -> bool:
-    """Note that the folder holds this job's artifacts; whether it did before, so that those there are whole."""
+def mark_folder(folder: Path, job_id: str) -> bool:
+    """Mark the folder as this job's; whether it was before, so that the files there are whole ones of it."""
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / OWNER_FILE
     before = marker.read_text() if marker.is_file() else None

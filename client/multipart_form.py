@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from maskmill.client.errors import ClientError
+
 PIECE_BYTES = 1 << 18
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Attachment:
     """A file to send, and the relative name it is sent under."""
 
     name: str
-    path: Path
+    path: str
 
 
 class Form:
@@ -32,7 +34,8 @@ class Form:
         self._progress = progress
         self._boundary = secrets.token_hex(16)
         self._job = self._head('name="job"', "application/json") + json.dumps(job).encode() + b"\r\n"
-        self._files = [(self._file_head(file), file.path, file.path.stat().st_size) for file in files]
+        self._files = files
+        self._sizes = [_size(file.path) for file in files]
         self._end = f"--{self._boundary}--\r\n".encode()
 
     @property
@@ -41,7 +44,8 @@ class Form:
         return f"multipart/form-data; boundary={self._boundary}"
 
     def __len__(self) -> int:
-        return len(self._job) + sum(len(head) + size + 2 for head, _, size in self._files) + len(self._end)
+        heads = sum(len(self._file_head(file)) + 2 for file in self._files)
+        return len(self._job) + heads + sum(self._sizes) + len(self._end)
 
     def __iter__(self) -> Iterator[bytes]:
         sent, total = 0, len(self)
@@ -53,9 +57,9 @@ class Form:
 
     def _pieces(self) -> Iterator[bytes]:
         yield self._job
-        for head, path, size in self._files:
-            yield head
-            yield from _read(path, size)
+        for file, size in zip(self._files, self._sizes, strict=True):
+            yield self._file_head(file)
+            yield from _read(file.path, size)
             yield b"\r\n"
         yield self._end
 
@@ -69,13 +73,24 @@ class Form:
         return lines.encode() + b"\r\n\r\n"
 
 
-def _read(path: Path, size: int) -> Iterator[bytes]:
-    """Exactly the announced bytes; raises OSError where the file has shrunk meanwhile."""
-    with path.open("rb") as file:
-        left = size
-        while left:
-            piece = file.read(min(PIECE_BYTES, left))
-            if not piece:
-                raise OSError(f"{path} became shorter while it was sent")
-            left -= len(piece)
-            yield piece
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except OSError as error:
+        raise ClientError(f"{path}: {error.strerror or error}", code="input_not_found") from None
+
+
+def _read(path: str, size: int) -> Iterator[bytes]:
+    """Exactly the announced bytes; raises ClientError where they are not to be had any more."""
+    # An OSError would look like one of the connection's.
+    try:
+        with Path(path).open("rb") as file:
+            left = size
+            while left:
+                piece = file.read(min(PIECE_BYTES, left))
+                if not piece:
+                    raise ClientError(f"{path} became shorter while it was sent", code="input_not_found")
+                left -= len(piece)
+                yield piece
+    except OSError as error:
+        raise ClientError(f"{path}: {error.strerror or error}", code="input_not_found") from None

@@ -37,14 +37,16 @@ def write_onnx(
     batch: Size = "batch",
     sides: tuple[Size, Size] = (SIZE, SIZE),
     metadata: dict[str, str] | None = None,
+    by_brightness: bool = True,
 ) -> Path:
     """An ONNX file that answers every picture with `head`, each score multiplied by the picture's mean value."""
     rows = SIZE // 4
+    scaled = (np.arange(len(head)) // 4 == 1)[:, None] & by_brightness
     constants = {
         "head": head[None],
         "prototypes": np.stack([np.ones((rows, rows)), np.zeros((rows, rows))])[None].astype(np.float32),
-        "gain": np.where((np.arange(len(head)) // 4 == 1)[:, None], 1, 0)[None].astype(np.float32),
-        "rest": np.where((np.arange(len(head)) // 4 == 1)[:, None], 0, 1)[None].astype(np.float32),
+        "gain": np.where(scaled, 1, 0)[None].astype(np.float32),
+        "rest": np.where(scaled, 0, 1)[None].astype(np.float32),
         "zero": np.zeros(1, np.float32),
         "flat": np.array([-1, 1, 1], np.int64),
     }
@@ -161,8 +163,15 @@ def _with_manifest(folder: Path, manifest: dict[str, object]) -> Path:
     return folder
 
 
-def write_package(folder: Path, head: NDArray[np.float32], *, batch: Size = "batch", **manifest: object) -> Path:
+def write_package(
+    folder: Path,
+    head: NDArray[np.float32],
+    *,
+    batch: Size = "batch",
+    by_brightness: bool = True,
+    **manifest: object,
+) -> Path:
     """A model directory: that ONNX file and its model.yaml, whose keys `manifest` replaces."""
-    write_onnx(folder / "model.onnx", head, batch=batch)
+    write_onnx(folder / "model.onnx", head, batch=batch, by_brightness=by_brightness)
     content = {"family": "yolo_seg", "labels": list(LABELS), "threshold": 0.25} | manifest
     return _with_manifest(folder, content)

@@ -6,20 +6,21 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from maskmill.shared.errors import CannotStart
+from maskmill.shared.embedded_model import drawn_shapes_only
 from maskmill.shared.logs import set_up_logging
+from maskmill.shared.option_flags import UNIT, given_options, option_flags
 from maskmill.shared.settings import Settings
 
 if TYPE_CHECKING:
     from maskmill.worker.models.library.catalogue import Entry
     from maskmill.worker.predict.predictor import Prediction
-    from maskmill.worker.sources.artifact_names import Names
 
 SOME_FAILED, WRONG = 1, 2
 LANES = ("bulk", "interactive")
@@ -76,40 +77,39 @@ def control() -> None:
 )
 @click.option("--model", help="Name or path [default: the configuration's, else the first of MASKMILL_MODELS].")
 @device_option
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Lowest score kept.")
 @click.option(
-    "--mask-format",
-    type=click.Choice(["rle", "polygon", "dense"]),
-    default="rle",
-    show_default=True,
-    help="Form of the masks in the JSON; PaddleX's is dense.",
+    "--threshold",
+    type=UNIT,
+    help="Lowest score kept [default: the configuration's, else 0.5; of a PaddleX model its draw_threshold].",
 )
+@option_flags("nms_iou", "mask_format", "save_json", "save_image", "image_format", "dpi", "pages", "password")
 @click.option("--out", type=FOLDER, help="Folder for the results: pictures as JPEG, in the inputs' own folders.")
 @click.option("--save_path", type=FOLDER, help="Folder for the results: pictures in their input's format, all in it.")
 @click.option("--json", "as_json", is_flag=True, help="Print each result's JSON document on a line of its own.")
 def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], as_json: bool, **how: Any) -> None:
-    """Segment without any service; several devices get a process each."""
+    """Segment without any service; several devices get a process each.
+
+    Without --threshold it is 0.5, as PaddleX's command has it; a job takes the model's own.
+    """
     from maskmill.worker.device import parse_devices
     from maskmill.worker.predict.paddlex_config import configure, read_config
     from maskmill.worker.predict.predictor import Predictor
-    from maskmill.worker.sources.artifact_names import Names
 
     if not inputs + more_inputs:
         raise click.UsageError("name at least one file, folder or URL")
     config = read_config(how["pipeline"])
     settings = configure(Settings.from_env(os.environ), config, how["model"])
     devices = parse_devices(how["device"] or choose_device(settings))
-    out, names, failed = how["save_path"] or how["out"], Names() if how["save_path"] else None, False
-    if out:
-        with _writing_to(out):
-            out.mkdir(parents=True, exist_ok=True)
+    keep = _saver(how)
+    seen = Seen()
     with Predictor(settings, settings.models[0], *devices) as predictor:
-        for prediction in predictor.predict(inputs + more_inputs, _options(config.threshold, how)):
-            if out:
-                _save(prediction, out, names)
-            failed |= prediction.failure is not None
+        for prediction in predictor.predict(inputs + more_inputs, _options(config.threshold, how, as_json=as_json)):
+            keep(prediction)
+            seen.count(prediction)
             _show(prediction, as_json=as_json)
-    sys.exit(SOME_FAILED if failed else 0)
+    if seen.nothing and "models" not in settings.model_fields_set:
+        click.echo(f"Nothing was found. {drawn_shapes_only('maskmill predict --model')}", err=True)
+    sys.exit(SOME_FAILED if seen.failed else 0)
 
 
 @click.group()
@@ -205,39 +205,68 @@ def choose_device(settings: Settings) -> str:
     return device
 
 
-def _options(configured: float | None, how: dict[str, Any]) -> Any:
+@dataclass
+class Seen:
+    """How many pictures were predicted and how many inputs failed, and the instances found."""
+
+    pictures: int = 0
+    failed: int = 0
+    instances: int = 0
+
+    def count(self, prediction: Prediction) -> None:
+        """Count one more."""
+        self.failed += prediction.failure is not None
+        self.pictures += prediction.failure is None
+        self.instances += prediction.instances
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there were pictures, and nothing on any."""
+        return bool(self.pictures) and not self.instances
+
+
+def _options(configured: float | None, how: dict[str, Any], *, as_json: bool) -> Any:
+    """The options of what is saved or printed, and of nothing more."""
     from maskmill.shared.jobs.records import Options
 
-    return Options(
-        threshold=how["threshold"] or configured,
-        save_image=bool(how["save_path"] or how["out"]),
-        image_format="input" if how["save_path"] else "jpg",
-        mask_format=how["mask_format"],
-    )
+    saved = bool(how["save_path"] or how["out"])
+    defaults = {"threshold": configured, "image_format": "input" if how["save_path"] else "jpg"}
+    given = given_options({name: value for name, value in how.items() if name != "model"})
+    wanted = {
+        "save_json": as_json or (saved and how["save_json"] is not False),
+        "save_image": saved and how["save_image"] is not False,
+    }
+    return Options.model_validate(defaults | given | wanted)
 
 
-def _save(prediction: Prediction, folder: Path, names: Names | None) -> None:
-    """Save below `folder` as the inputs lie, or with `names` side by side in it."""
-    with _writing_to(folder):
-        prediction.save(folder, names.claim(prediction.item.name.rpartition("/")[2]) if names else None)
+def _saver(how: dict[str, Any]) -> Callable[[Prediction], None]:
+    """What saves a prediction: as the inputs lie below --out, or side by side in --save_path."""
+    from maskmill.worker.predict.saving import writing_to
+    from maskmill.worker.sources.artifact_names import Names
 
+    folder = how["save_path"] or how["out"]
+    names = Names() if how["save_path"] else None
+    kinds = [kind for kind in ("json", "image") if how[f"save_{kind}"] is not False]
+    if folder:
+        with writing_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
-@contextlib.contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CannotStart(f"cannot write to {error.filename or folder}: {error.strerror or error}") from None
+    def save(prediction: Prediction) -> None:
+        if folder:
+            name = names.claim(prediction.item.name.rpartition("/")[2]) if names else None
+            prediction.save(folder, name, kinds=kinds)
+
+    return save
 
 
 def _show(prediction: Prediction, *, as_json: bool) -> None:
-    from maskmill.worker.predict.results import told
+    from maskmill.worker.predict.results import with_input
 
     item, failure = prediction.item, prediction.failure
     if not as_json:
         page = f" page {item.page_index + 1}" if item.page_index is not None else ""
         outcome = failure.reason if failure else f"{prediction.instances} instances"
-        click.echo(told(f"{item.input_path}{page}", outcome), err=failure is not None)
+        click.echo(with_input(f"{item.input_path}{page}", outcome), err=failure is not None)
     elif failure:
         click.echo(json.dumps({"input_path": item.input_path, "page_index": item.page_index, "error": dict(failure)}))
     else:

@@ -11,6 +11,7 @@ from maskmill.shared.jobs.sources import PdfOptions
 from maskmill.shared.replies import Answer, Ask, Replies
 from maskmill.shared.settings import Settings
 from maskmill.worker.masks.segmented import Segmented
+from maskmill.worker.models import seed_threshold
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.pipeline.task import Done
 from maskmill.worker.rendering.draw import draw
@@ -73,7 +74,8 @@ class Answerer:
         while True:
             taken = self.replies.take(model.name, self.settings.batch_size)
             for request_id, ask in taken:
-                options = Options(model=model.name, threshold=ask.threshold)
+                threshold = seed_threshold(model) if ask.threshold is None else ask.threshold
+                options = Options(model=model.name, threshold=threshold)
                 self.pipeline.put(AskTask(request_id, ask, model.labels, self.replies, self._over, options))
             under_way += len(taken)
             if not under_way:

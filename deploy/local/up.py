@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from maskmill.shared.embedded_model import drawn_shapes_only
 from maskmill.shared.settings import Settings
 from maskmill.worker.cli import LANES, choose_device, read_settings, split_lanes
 
@@ -75,6 +76,8 @@ def up(data: Path, devices: str | None, models: str | None, verbose: bool, **res
             Follower(folder.logs).start()
         click.echo("Starting…", err=True)
         if stack.start(stop):
+            if "models" not in settings.model_fields_set:
+                click.echo(drawn_shapes_only("maskmill up --models"), err=True)
             _welcome(stack.url, folder.path)
         while not stop.wait(0.2):
             stack.tend()

@@ -124,6 +124,17 @@ def test_no_process_outlives_it(number: signal.Signals) -> None:
     assert len(below) >= 6
 
 
+@pytest.mark.parametrize(("words", "said"), [([], 1), (["--models", "shapes"], 0)])
+def test_without_a_model_it_says_what_the_embedded_one_finds(tmp_path: Path, words: list[str], said: int) -> None:
+    command = [*MASKMILL, "up", "--data", str(tmp_path / "data"), "--port", "0", "--devices", "cpu", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=CLEAN) as process:
+        assert process.stdout is not None
+        lines = list(iter(process.stdout.readline, "Ctrl-C stops everything.\n"))
+        process.terminate()
+        process.communicate(timeout=90)
+    assert sum("finds drawn shapes only; for everyday objects: maskmill models pull" in line for line in lines) == said
+
+
 def test_ctrl_c_while_it_starts_leaves_no_process(tmp_path: Path) -> None:
     command = [*MASKMILL, "up", "--data", str(tmp_path / "data"), "--port", "0", "--devices", "cpu"]
     with subprocess.Popen(command, env=CLEAN) as process:

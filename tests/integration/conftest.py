@@ -75,7 +75,8 @@ def api_server(running_api: ApiServer, services: Services) -> ApiServer:
 def drop_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     """The drop-in endpoint of the whole run: Redis, API and a worker whose model finds two things in any picture."""
     folder = tmp_path_factory.mktemp("drop-in")
-    write_package(folder / "models/mine", head_of(((8, 8, 40, 40), 1, 0.9), ((20, 24, 60, 44), 0, 0.8)), threshold=0.1)
+    head = head_of(((8, 8, 40, 40), 1, 0.9), ((20, 24, 60, 44), 0, 0.8))
+    write_package(folder / "models/mine", head, by_brightness=False)
     more = {"MASKMILL_MODELS_DIR": f"{folder}/models", "MASKMILL_MODELS": "mine"}
     with run_redis() as redis:
         settings = settings_for(folder, redis.url, **more)

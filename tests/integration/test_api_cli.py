@@ -14,6 +14,7 @@ import pytest
 from redis import Redis
 
 from maskmill.api.services import Services
+from maskmill.client.cli import COMMANDS
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus
 from tests.integration.conftest import finish_shard, plan_shard
@@ -125,6 +126,6 @@ def test_the_api_listens_on_this_machine_only(host: str) -> None:
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.parametrize("name", ["submit", "status", "watch", "fetch", "cancel", "jobs"])
+@pytest.mark.parametrize("name", [command.name for command in COMMANDS])
 def test_help_tells_the_exit_codes(name: str) -> None:
     assert "Exit codes: 0 every item succeeded" in " ".join(run(name, "--help").stdout.split())

@@ -48,7 +48,7 @@ def test_files_folders_and_urls_become_one_job(client: Client, services: Service
     single.write_bytes(b"a")
     job = job_of(services, client.submit([single, str(folder), URL], options={"threshold": 0.3}, name="mixed"))
     uploads = [source for source in job.sources if isinstance(source, UploadSource)]
-    assert [upload.name for upload in uploads] == ["ä _quoted_.jpg", "c.jpg", "deep/b.PNG"]
+    assert [upload.name for upload in uploads] == ["ä _quoted_.jpg", "folder/c.jpg", "folder/deep/b.PNG"]
     assert [services.storage.get(upload.key) for upload in uploads] == [b"a", b"c", b"b"]
     assert [source.url for source in job.sources if isinstance(source, UrlSource)] == [URL]
     assert (job.options.threshold, job.name) == (0.3, "mixed")

@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from PIL import Image as Pillow
 from pycocotools import mask as coco
 
 from maskmill import create_pipeline
-from maskmill.shared.errors import DeviceUnavailable, InputError, InvalidRequest, ModelInvalid
+from maskmill.shared.errors import CannotStart, DeviceUnavailable, InputError, InvalidRequest, ModelInvalid
 from maskmill.worker.predict.create_pipeline import InstanceSegmentation
+from maskmill.worker.predict.results import Result
 from tests.onnx_models import head_of, write_package
 from tests.services import FileServer
 
@@ -217,6 +218,31 @@ def test_all_is_saved_at_once(pipeline: InstanceSegmentation, folder: Path) -> N
     [result] = pipeline.predict(save(folder / "a.png", frame()))
     result.save_all("out")
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["a_res.json", "a_res.png"]
+
+
+@pytest.mark.parametrize("save", [Result.save_to_img, Result.save_to_json, Result.save_all])
+def test_saving_to_nowhere_says_what_is_missing(
+    pipeline: InstanceSegmentation, folder: Path, save: Callable[[Result], None]
+) -> None:
+    [result] = pipeline.predict(frame())
+    with pytest.raises(InvalidRequest, match=r"name a folder or a file, as in save_path='output'"):
+        save(result)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("save", [Result.save_to_img, Result.save_to_json])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("/dev/null/out", "/dev/null/out: Not a directory"), ("taken", r"taken/\S+_res\.\w+: Is a directory")],
+)
+def test_a_folder_that_cannot_be_written_to_is_named(
+    pipeline: InstanceSegmentation, folder: Path, save: Callable[[Result, str], None], path: str, said: str
+) -> None:
+    [result] = pipeline.predict(frame())
+    for suffix in ("json", "png"):
+        (folder / "taken" / f"{result.name}_res.{suffix}").mkdir(parents=True)
+    with pytest.raises(CannotStart, match=f"^cannot write to {said}$"):
+        save(result, path)
 
 
 @pytest.mark.parametrize("name", ["a.svg", "a.heic", "a.psd"])

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from PIL import Image as Pillow
 
+from maskmill.shared.embedded_model import EVERYDAY
+from maskmill.worker.models.library.catalogue import catalogue
 from tests.onnx_models import head_of, write_package
 from tests.services.commands import maskmill
 
@@ -122,6 +124,53 @@ def test_an_input_that_is_none_is_named_once_and_without_a_traceback(
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count(given[:60] or "''") == 1
+
+
+def test_pages_are_chosen_and_rendered_as_in_a_job(model: Path, tmp_path: Path) -> None:
+    pages = [Pillow.new("RGB", (72, 72), "white") for _ in range(4)]
+    pages[0].save(tmp_path / "scan.pdf", save_all=True, append_images=pages[1:], resolution=72)
+    words = ["predict", tmp_path / "scan.pdf", "--model", model, "--device", "cpu", "--json"]
+    done = maskmill(*words, "--pages", "2-3", "--dpi", "36")
+    documents = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(found["page_index"], found["width"]) for found in documents] == [(1, 36), (2, 36)]
+
+
+def test_a_password_opens_a_pdf(model: Path, test_data: Path) -> None:
+    name, secret = encrypted(test_data)
+    assert maskmill("predict", name, "--model", model, "--device", "cpu").returncode == SOME_FAILED
+    assert maskmill("predict", name, "--password", secret, "--model", model, "--device", "cpu").returncode == 0
+
+
+def test_overlap_and_files_are_chosen_as_in_a_job(picture: Path, tmp_path: Path) -> None:
+    twice = head_of(((8, 8, 40, 40), 1, 0.9), ((8, 8, 40, 34), 1, 0.8))
+    words = ["predict", picture, "--model", write_package(tmp_path / "two", twice), "--device", "cpu", "--json"]
+    found = [json.loads(maskmill(*words, *more).stdout)["boxes"] for more in ([], ["--nms-iou", "0.9"])]
+    assert [len(boxes) for boxes in found] == [1, 2]
+    for flag, suffixes in (("--no-json", {".png"}), ("--no-image", {".json"})):
+        done = maskmill(*words, "--out", tmp_path / flag, flag, "--image-format", "input")
+        assert {path.suffix for path in (tmp_path / flag).iterdir()} == suffixes
+        assert json.loads(done.stdout)["boxes"]
+
+
+def test_who_finds_nothing_without_naming_a_model_is_told_what_the_embedded_one_is_for(picture: Path) -> None:
+    done = maskmill("predict", picture, "--device", "cpu")
+    assert (done.returncode, done.stdout) == (0, f"{picture}: 0 instances\n")
+    assert done.stderr.splitlines()[-1] == (
+        "Nothing was found. The embedded model shapes finds drawn shapes only; for everyday objects: "
+        "maskmill models pull maskrcnn-12-int8, then maskmill predict --model maskrcnn-12-int8"
+    )
+    assert maskmill("predict", picture, "--device", "cpu", "--model", "shapes").stderr == ""
+
+
+def test_the_model_that_is_told_of_can_be_pulled() -> None:
+    assert EVERYDAY in catalogue(None)
+
+
+def encrypted(test_data: Path) -> tuple[Path, str]:
+    """A PDF of the corpus that a password opens, and its password."""
+    listed = json.loads((test_data / "corpus/manifest.json").read_text())
+    entry = next(one for one in listed if one.get("password"))
+    return test_data / "corpus" / entry["file"], entry["password"]
 
 
 def test_another_pipeline_is_refused(picture: Path) -> None:

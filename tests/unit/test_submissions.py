@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from maskmill.api.submission.job_request import check_sources, choose_model, digest, job_id_of, parse
 from maskmill.api.submission.uploads import safe_name
-from maskmill.client.client import SUFFIXES
 from maskmill.shared.errors import InvalidRequest, PathRefused, UnknownModel
 from maskmill.shared.jobs.records import Job
 from maskmill.shared.settings import Settings
-from maskmill.worker.sources.listing import CLAIMS
 
 ROOTED = Settings(local_roots=(Path("/data/pictures"),))
 
@@ -99,7 +97,3 @@ def test_any_name_becomes_a_relative_path_that_every_disk_takes(name: str) -> No
     assert not {".", ".."} & set(segments)
     assert max(len(segment.encode()) for segment in segments) <= 220
     assert all(segment.isprintable() or "\x00" not in segment for segment in segments)
-
-
-def test_the_client_sends_what_a_worker_would_find_in_a_folder() -> None:
-    assert SUFFIXES == CLAIMS

@@ -14,7 +14,7 @@ from maskmill.worker.models.families.rtmdet_ins import RtmDetIns
 from maskmill.worker.models.families.yolo_seg import YoloSeg
 from maskmill.worker.models.family import Family, Outputs, Prepared, Signature
 from maskmill.worker.models.manifest import Manifest
-from maskmill.worker.models.model import Model
+from maskmill.worker.models.model import Model, seed_threshold
 from maskmill.worker.models.package import find
 
 FAMILIES: dict[str, type[Family]] = {
@@ -69,4 +69,4 @@ def _family(manifest: Manifest, signature: Signature) -> Family:
     return FAMILIES[manifest.family](manifest, signature)
 
 
-__all__ = ["FAMILIES", "Model", "Outputs", "Prepared", "load"]
+__all__ = ["FAMILIES", "Model", "Outputs", "Prepared", "load", "seed_threshold"]

@@ -20,6 +20,7 @@ from maskmill.worker.models.manifest import Manifest
 from maskmill.worker.models.package import Package
 
 WARM_UP_SIDE = 1280
+SEED_THRESHOLD = 0.5
 
 
 class Model:
@@ -84,6 +85,11 @@ class Model:
             {name: value[row : row + 1] for name, value in zip(names, values, strict=True)}
             for row in range(len(prepared))
         ]
+
+
+def seed_threshold(model: Model) -> float:
+    """What holds where PaddleX's words name no threshold: 0.5, for PaddleX's own models their `draw_threshold`."""
+    return model.threshold if model.family == "paddlex" else SEED_THRESHOLD
 
 
 def _stack(prepared: Sequence[Prepared], name: str, fill: int) -> NDArray[Any]:

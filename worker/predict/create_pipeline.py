@@ -21,7 +21,7 @@ from maskmill.worker.images.image import Frame
 from maskmill.worker.models.library.default_device import default_device
 from maskmill.worker.predict.paddlex_config import NAME, configure, read_config
 from maskmill.worker.predict.predictor import Input, Predictor
-from maskmill.worker.predict.results import Making, Result, failed, told
+from maskmill.worker.predict.results import Result, ResultMaker, failed_result, with_input
 from maskmill.worker.sources.artifact_names import Names
 
 # By these PaddleX chooses an engine; here it is onnxruntime.
@@ -105,7 +105,8 @@ class InstanceSegmentation:
         """The results in the inputs' order, computed as they are asked for and some ahead.
 
         An input is an array (uint8 BGR, as OpenCV reads it), a file, a folder with all below it, or an http(s) URL;
-        of a PDF and a TIFF each page is a result. Without `threshold` the configuration's counts, else the model's own.
+        of a PDF and a TIFF each page is a result. Without `threshold` the configuration's counts, else 0.5, and for
+        PaddleX's own models their `draw_threshold`.
         `pictures=False` saves the drawing where only boxes and masks are wanted. Raises InvalidRequest for what is
         no input or no threshold, or for a `device` other than the pipeline's own, at once.
         """
@@ -113,15 +114,14 @@ class InstanceSegmentation:
             own = ",".join(map(str, self._devices))
             raise InvalidRequest(f"the pipeline is on {own}; for {device} make one: create_pipeline(device={device!r})")
         options = _options(self._threshold if threshold is None else threshold, self._mask_format)
-        making = Making(self._mask_format, pictures)
-        return self._results(_inputs(input), options, making)
+        return self._results(_inputs(input), options, ResultMaker(self._mask_format, pictures))
 
-    def _results(self, inputs: Sequence[Input], options: Options, making: Making) -> Iterator[Result]:
+    def _results(self, inputs: Sequence[Input], options: Options, maker: ResultMaker) -> Iterator[Result]:
         names = Names()
-        for item, done in self._predictor.run(inputs, options, making.make):
+        for item, done in self._predictor.run(inputs, options, maker.make):
             if done.failure and self._on_error == "raise":
-                raise InputError(told(item.input_path or item.name, done.failure.reason)) from done.error
-            result: Result = failed(item, done.failure) if done.failure else done.value
+                raise InputError(with_input(item.input_path or item.name, done.failure.reason)) from done.error
+            result: Result = failed_result(item, done.failure) if done.failure else done.value
             result.name = names.claim(item.name.rpartition("/")[2])
             yield result
 

@@ -90,11 +90,11 @@ def _parse(content: Any, where: str) -> ModuleConfig:
     try:
         found = _Pipeline.model_validate(content)
     except ValidationError as error:
-        raise InvalidRequest(f"{where}: {'; '.join(map(_told, error.errors()))}") from None
+        raise InvalidRequest(f"{where}: {'; '.join(map(_problem_of, error.errors()))}") from None
     return found.sub_modules.instance_segmentation
 
 
-def _told(fault: Any) -> str:
+def _problem_of(fault: Any) -> str:
     place = ".".join(map(str, fault["loc"])) or "the whole"
     match fault["type"]:
         case "missing":

@@ -1,4 +1,8 @@
-"""Channel: values to and from a process of ours, pickled, over a pair of connected sockets; arrays go as they lie."""
+"""Channel: values to and from a process of ours, pickled, over a pair of connected sockets; arrays go as they lie.
+
+multiprocessing's Connection frames pickles as well, but copies arrays into them and joins what it reads piece by piece:
+a picture of 640 x 640 takes it 30 times as long, which is as long as a device takes to segment it.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
@@ -33,9 +34,10 @@ from maskmill.worker.images.opencv import frame_size
 from maskmill.worker.masks.segmented import Segmented
 from maskmill.worker.models import Model
 from maskmill.worker.pipeline.task import Done
-from maskmill.worker.predict.segmenter import Errand, InMemory, Make, Segmenter
+from maskmill.worker.predict.saving import writing_to
+from maskmill.worker.predict.segmenter import AnyItem, FrameItem, Make, Request, Segmenter
 from maskmill.worker.predict.segmenter_process import SegmenterProcess
-from maskmill.worker.rendering.artifacts import Artifact, Named, render
+from maskmill.worker.rendering.artifacts import Artifact, render
 from maskmill.worker.sources.artifact_names import clean, stem
 from maskmill.worker.sources.fetch import Fetcher
 from maskmill.worker.sources.pages import Expander
@@ -56,28 +58,16 @@ class Prediction:
     instances: int = 0
     failure: Failure | None = None
 
-    def save(self, folder: Path, name: str | None = None) -> list[Path]:
-        """Write the artifacts below `folder`, under the item's own name or another; the paths written."""
-        paths = []
-        for artifact in self.artifacts.values():
+    def save(self, folder: Path, name: str | None = None, *, kinds: Collection[str] = ("json", "image")) -> None:
+        """Write its artifacts of these kinds below `folder`, under the item's own name or another.
+
+        Raises CannotStart where that cannot be written to.
+        """
+        for artifact in (artifact for kind, artifact in self.artifacts.items() if kind in kinds):
             path = folder / f"{name or self.item.name}{artifact.name.removeprefix(self.item.name)}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(artifact.data)
-            paths.append(path)
-        return paths
-
-
-@dataclass
-class _Slot:
-    """An item's place in the order of the results; `over` is set once it has ended."""
-
-    item: Item | InMemory
-    over: threading.Event
-    ended: Done | None = None
-
-    def done(self, done: Done) -> None:
-        self.ended = done
-        self.over.set()
+            with writing_to(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(artifact.data)
 
 
 class Predictor:
@@ -137,16 +127,15 @@ class Predictor:
             artifacts, instances = done.value or ({}, 0)
             yield Prediction(item, artifacts, instances, done.failure)
 
-    def run(self, inputs: Sequence[Input], options: Options, make: Make) -> Iterator[tuple[Item | InMemory, Done]]:
+    def run(self, inputs: Sequence[Input], options: Options, make: Make) -> Iterator[tuple[AnyItem, Done]]:
         """Each item of the inputs in order, and how it ended: with what `make` made, or with its failure.
 
         Raises ModelError where a device is lost.
         """
-        for slot in self._feed(inputs, options, make):
-            slot.over.wait()
+        for item, end in self._feed(inputs, options, make):
+            done = end.result()
             self._check()
-            assert slot.ended is not None
-            yield slot.item, slot.ended
+            yield item, done
 
     def _check(self) -> None:
         if self._closed.is_set():
@@ -154,28 +143,28 @@ class Predictor:
         if self._broken:
             raise ModelError(self._broken)
 
-    def _feed(self, inputs: Sequence[Input], options: Options, make: Make) -> Iterator[_Slot]:
-        """The slots in order, a window of them let into the devices ahead of the one that is asked for."""
-        waiting: deque[_Slot] = deque()
+    def _feed(self, inputs: Sequence[Input], options: Options, make: Make) -> Iterator[tuple[AnyItem, Future[Done]]]:
+        """The items in order and their ends, a window of them let into the devices ahead of the one asked for."""
+        waiting: deque[tuple[AnyItem, Future[Done]]] = deque()
         window = WINDOW * len(self._segmenters)
         for item in self._items(inputs, options):
-            while waiting and (len(waiting) == window or waiting[0].over.is_set()):
+            while waiting and (len(waiting) == window or waiting[0][1].done()):
                 yield waiting.popleft()
-            slot = _Slot(item, threading.Event())
-            waiting.append(slot)
+            end: Future[Done] = Future()
+            waiting.append((item, end))
             if item.failure:
-                slot.done(Done(failure=item.failure))
+                end.set_result(Done(failure=item.failure))
             else:
                 self._check()
                 least_busy = min(self._segmenters, key=lambda segmenter: segmenter.under_way)
-                least_busy.put(Errand(item, options, make), slot.done)
+                least_busy.put(Request(item, options, make), end.set_result)
         yield from waiting
 
-    def _items(self, inputs: Sequence[Input], options: Options) -> Iterator[Item | InMemory]:
+    def _items(self, inputs: Sequence[Input], options: Options) -> Iterator[AnyItem]:
         sources: list[Source] = []
         for given in inputs:
             found = self._in_memory(given) if isinstance(given, np.ndarray) else _source(given)
-            if isinstance(found, (Item, InMemory)):
+            if isinstance(found, (Item, FrameItem)):
                 yield from self._expanded(sources, options)
                 yield found
                 sources = []
@@ -187,17 +176,17 @@ class Predictor:
         job = Job(id=new_job_id(), created_at=time.time(), sources=tuple(sources), options=options, shard_size=1)
         return (item for item, _ in self._expander.items(job, 0, None))
 
-    def _in_memory(self, frame: Frame) -> InMemory:
+    def _in_memory(self, frame: Frame) -> FrameItem:
         """The frame as an item; one that is no picture has failed, and a subclass of arrays is left behind."""
         failure = None
         try:
             frame_size(frame, self._settings)
         except InputError as error:
             failure = Failure.of("decode", error)
-        return InMemory(frame_name(), np.asarray(frame), failure)
+        return FrameItem(frame_name(), np.asarray(frame), failure)
 
 
-def _made(options: Options, found: Segmented, item: Named, model: Model) -> tuple[dict[str, Artifact], int]:
+def _made(options: Options, found: Segmented, item: Item, model: Model) -> tuple[dict[str, Artifact], int]:
     """The artifacts, and how many instances they show."""
     rendered = render(found, item, options, model)
     return rendered.artifacts, rendered.instances

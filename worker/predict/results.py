@@ -18,7 +18,8 @@ from maskmill.shared.jobs.records import Failure, MaskFormat
 from maskmill.worker.images.image import Image
 from maskmill.worker.masks.segmented import Segmented
 from maskmill.worker.models import Model
-from maskmill.worker.rendering.artifacts import Named
+from maskmill.worker.predict.saving import writing_to
+from maskmill.worker.predict.segmenter import AnyItem
 from maskmill.worker.rendering.draw import draw
 from maskmill.worker.rendering.encode import Subject, crops, describe, document, encode_image, image_suffix
 
@@ -64,7 +65,7 @@ class Result(dict[str, Any]):
     """The document of `_res.json` as a mapping, and the drawn picture.
 
     `masks[i]` belongs to `boxes[i]`; dense ones are arrays uint8 [h,w] of 0 and 1. The result of a picture that
-    failed has no boxes and an `error`; whatever it is asked to save or show, it raises nothing.
+    failed has no boxes and an `error`, and can be printed and saved like any other.
     """
 
     def __init__(self, document: dict[str, Any], name: str, picture: Picture | None = None) -> None:
@@ -103,48 +104,60 @@ class Result(dict[str, Any]):
         as_json = format_json if json_format is None else json_format
         print(json.dumps(shown, indent=indent, ensure_ascii=ensure_ascii) if as_json else shown)
 
-    def save_all(self, save_path: str | Path) -> None:
+    def save_all(self, save_path: str | Path | None = None) -> None:
         """Write the document and the drawn picture into the folder `save_path`."""
         self.save_to_json(save_path)
         self.save_to_img(save_path)
 
-    def save_to_json(self, save_path: str | Path, indent: int | None = 4, ensure_ascii: bool = False) -> None:
-        """Write the document to the file `save_path`, or as NAME_res.json into that folder."""
-        target = self._target(save_path, "application/json", ".json")
-        target.write_text(json.dumps(self.json["res"], indent=indent, ensure_ascii=ensure_ascii), encoding="utf-8")
+    def save_to_json(
+        self, save_path: str | Path | None = None, indent: int | None = 4, ensure_ascii: bool = False
+    ) -> None:
+        """Write the document to the file `save_path`, or as NAME_res.json into that folder.
 
-    def save_to_img(self, save_path: str | Path) -> None:
+        Raises InvalidRequest where no path is given, and CannotStart where it cannot be written to.
+        """
+        target = self._target(save_path, "application/json", ".json")
+        text = json.dumps(self.json["res"], indent=indent, ensure_ascii=ensure_ascii)
+        with writing_to(target):
+            target.write_text(text, encoding="utf-8")
+
+    def save_to_img(self, save_path: str | Path | None = None) -> None:
         """Write the drawn picture to the file `save_path`, or as NAME_res and its input's suffix into that folder.
 
-        Raises InvalidRequest for a file of a kind that is not written.
+        Raises InvalidRequest where no path is given, or a file of a kind that is not written, and CannotStart where it
+        cannot be written to.
         """
         if self._picture is None:
             reason = self.error["reason"] if self.error else "predict was called with pictures=False"
-            logger.warning("no picture: %s", told(self["input_path"] or self.name, reason))
+            logger.warning("no picture: %s", with_input(self["input_path"] or self.name, reason))
             return
         own = PurePosixPath(self["input_path"] or "").suffix
         target = self._target(save_path, "image/", own if self._picture.is_for(own) else f".{self._picture.suffix}")
-        if self._picture.is_for(target.suffix):
-            target.write_bytes(self._picture.data)
-        else:
-            _save_as(self._picture.decoded(), target)
+        with writing_to(target):
+            if self._picture.is_for(target.suffix):
+                target.write_bytes(self._picture.data)
+            else:
+                _save_as(self._picture.decoded(), target)
 
-    def _target(self, save_path: str | Path, kind: str, suffix: str) -> Path:
+    def _target(self, save_path: str | Path | None, kind: str, suffix: str) -> Path:
+        if save_path is None:
+            raise InvalidRequest("where to save is missing: name a folder or a file, as in save_path='output'")
         path = Path(save_path)
         guessed = mimetypes.guess_type(path)[0] or ""
         target = path if guessed.startswith(kind) else path / f"{self.name}_res{suffix}"
-        target.parent.mkdir(parents=True, exist_ok=True)
+        with writing_to(target.parent):
+            target.parent.mkdir(parents=True, exist_ok=True)
         return target
 
 
 @dataclass(frozen=True)
-class Making:
+class ResultMaker:
     """How results are made of what was found: `make` is pure computation, for any thread."""
 
     mask_format: MaskFormat
     pictures: bool
 
-    def make(self, found: Segmented, item: Named, model: Model) -> Result:
+    def make(self, found: Segmented, item: AnyItem, model: Model) -> Result:
         """The result of `item`; the picture is drawn on in place. Its name is the item's own until it is given one."""
         height, width = found.image.shape[:2]
         subject = Subject(item.input_path, item.page_index, height, width)
@@ -156,12 +169,12 @@ class Making:
         return Result({**facts}, item.name, _drawn(found, item, model) if self.pictures else None)
 
 
-def _drawn(found: Segmented, item: Named, model: Model) -> Picture:
+def _drawn(found: Segmented, item: AnyItem, model: Model) -> Picture:
     drawn = draw(found.image, found.instances, model.labels, in_place=True)
     return Picture.encoded(drawn, item.input_path or "")
 
 
-def failed(item: Named, failure: Failure) -> Result:
+def failed_result(item: AnyItem, failure: Failure) -> Result:
     """The result of an input that failed: no boxes, no masks, and why."""
     origin = {"input_path": item.input_path, "page_index": item.page_index}
     return Result({**origin, "boxes": [], "masks": [], "error": failure.model_dump()}, item.name)
@@ -178,7 +191,7 @@ def _save_as(picture: Pillow.Image, target: Path) -> None:
         ) from None
 
 
-def told(input_path: str, reason: str) -> str:
+def with_input(input_path: str, reason: str) -> str:
     """The input and what is wrong with it; some reasons name it themselves."""
     return reason if reason.startswith(input_path) else f"{input_path}: {reason}"
 

@@ -15,16 +15,15 @@ from maskmill.shared.settings import Settings
 from maskmill.worker.device import Device, limit_threads
 from maskmill.worker.images.image import Frame
 from maskmill.worker.masks.segmented import Segmented
-from maskmill.worker.models import Model, load
+from maskmill.worker.models import Model, load, seed_threshold
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.pipeline.task import Done
-from maskmill.worker.rendering.artifacts import Named
 from maskmill.worker.retry import patiently
 from maskmill.worker.sources.fetch import Fetcher
 
 
 @dataclass(frozen=True, eq=False)
-class InMemory:
+class FrameItem:
     """A frame as an item: it has a name, and lies nowhere."""
 
     name: str
@@ -38,22 +37,23 @@ class InMemory:
 
 NO_PIXELS = np.zeros(0, np.uint8)
 
-Make = Callable[[Segmented, Named, Model], Any]
+AnyItem = Item | FrameItem
+Make = Callable[[Segmented, AnyItem, Model], Any]
 """What to make of what was found on an item's picture; pure computation, in any thread."""
 
 
 @dataclass(frozen=True)
-class Errand:
-    """An item, how to segment it, and what to make of it; errand and what is made can be sent to another process."""
+class Request:
+    """An item, how to segment it, and what to make of it; request and what is made can be sent to another process."""
 
-    item: Item | InMemory
+    item: AnyItem
     options: Options
     make: Make
 
     @property
     def nbytes(self) -> int:
         """Bytes of the pixels that it carries itself."""
-        return self.item.frame.nbytes if isinstance(self.item, InMemory) else 0
+        return self.item.frame.nbytes if isinstance(self.item, FrameItem) else 0
 
 
 class Segmenter:
@@ -70,12 +70,18 @@ class Segmenter:
 
     @property
     def under_way(self) -> int:
-        """How many errands have not ended."""
+        """How many requests have not ended."""
         return self._pipeline.progress.under_way
 
-    def put(self, errand: Errand, done: Callable[[Done], None]) -> None:
-        """Take an errand on, waiting while the pipeline is full; `done` is called exactly once, in any thread."""
-        self._pipeline.put(_Slot(errand, done, self._pipeline.model, self._fetcher, self._closed))
+    def put(self, request: Request, done: Callable[[Done], None]) -> None:
+        """Take a request on, waiting while the pipeline is full; `done` is called exactly once, in any thread.
+
+        Without a threshold the seed's holds.
+        """
+        model, options = self._pipeline.model, request.options
+        if options.threshold is None:
+            request = replace(request, options=options.model_copy(update={"threshold": seed_threshold(model)}))
+        self._pipeline.put(_RequestTask(request, done, model, self._fetcher, self._closed))
 
     def close(self) -> None:
         """End the threads, dropping what they have not begun."""
@@ -84,10 +90,10 @@ class Segmenter:
 
 
 @dataclass
-class _Slot:
-    """An errand as the pipeline sees it; the pixels that it carries are handed over with `fetch`."""
+class _RequestTask:
+    """A request as the pipeline sees it; the pixels that it carries are handed over with `fetch`."""
 
-    errand: Errand
+    request: Request
     done: Callable[[Done], None]
     model: Model
     fetcher: Fetcher
@@ -95,28 +101,28 @@ class _Slot:
 
     @property
     def options(self) -> Options:
-        return self.errand.options
+        return self.request.options
 
     @property
     def page_index(self) -> int | None:
-        return self.errand.item.page_index
+        return self.request.item.page_index
 
     @property
     def pdf(self) -> PdfOptions | None:
-        return self.errand.item.pdf
+        return self.request.item.pdf
 
     def wanted(self) -> bool:
         return not self.closed.is_set()
 
     def fetch(self) -> bytes | Frame:
-        item = self.errand.item
-        if not isinstance(item, InMemory):
+        item = self.request.item
+        if not isinstance(item, FrameItem):
             return patiently(self.fetcher.fetch, item.location)
-        self.errand = replace(self.errand, item=replace(item, frame=NO_PIXELS))
+        self.request = replace(self.request, item=replace(item, frame=NO_PIXELS))
         return item.frame
 
     def finish(self, segmented: Segmented) -> Any:
-        return self.errand.make(segmented, self.errand.item, self.model)
+        return self.request.make(segmented, self.request.item, self.model)
 
     def deliver(self, made: Any) -> Any:
         return made

@@ -1,8 +1,8 @@
 """A Segmenter in a process of its own, pinned to its device; the two processes share a pair of connected sockets.
 
 Run as `python -m maskmill.worker.predict.segmenter_process SOCKET DEVICE`; SegmenterProcess does. Down the socket go
-the model's name and the settings, then errands, each with a number. Up come None once the model is loaded, then
-numbers, each with how its errand ended; an exception in their place says why nothing more can be expected. Each ends
+the model's name and the settings, then requests, each with a number. Up come None once the model is loaded, then
+numbers, each with how its request ended; an exception in their place says why nothing more can be expected. Each ends
 when the other is gone.
 """
 
@@ -34,14 +34,14 @@ from maskmill.worker.images.opencv import opencv_environment
 from maskmill.worker.pipeline.budget import Budget
 from maskmill.worker.pipeline.task import Done
 from maskmill.worker.predict.pickle_socket import Channel
-from maskmill.worker.predict.segmenter import Errand, Segmenter
+from maskmill.worker.predict.segmenter import Request, Segmenter
 from maskmill.worker.sources.fetch import Fetcher
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class SegmenterProcess:
-    """A Segmenter that runs elsewhere on this machine; `wait_until_loaded` comes before the first errand."""
+    """A Segmenter that runs elsewhere on this machine; `wait_until_loaded` comes before the first request."""
 
     def __init__(self, model: str, device: Device, settings: Settings, on_broken: Callable[[Exception], None]) -> None:
         """Starts the process; `on_broken` is called where the device or the process is lost."""
@@ -52,7 +52,7 @@ class SegmenterProcess:
         self._under_way: dict[int, Callable[[Done], None]] = {}
         self._gone = False
         self._changing = threading.Lock()
-        self._outbox: queue.SimpleQueue[tuple[int, Errand] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[tuple[int, Request] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._send, self._receive)]
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
@@ -70,7 +70,7 @@ class SegmenterProcess:
             answer = self._channel.receive()
         except OSError:
             self._process.kill()
-            raise ModelError(f"device {self._device}: {self._obituary()} before the model was loaded") from None
+            raise ModelError(f"device {self._device}: {self._how_it_ended()} before the model was loaded") from None
         if answer is not None:
             raise answer
         for thread in self._threads:
@@ -78,12 +78,12 @@ class SegmenterProcess:
 
     @property
     def under_way(self) -> int:
-        """How many errands have not ended."""
+        """How many requests have not ended."""
         return len(self._under_way)
 
-    def put(self, errand: Errand, done: Callable[[Done], None]) -> None:
-        """Take an errand on, waiting while too many pixels are on their way; `done` is called exactly once."""
-        held = self._frames.acquire(errand.nbytes)
+    def put(self, request: Request, done: Callable[[Done], None]) -> None:
+        """Take a request on, waiting while too many pixels are on their way; `done` is called exactly once."""
+        held = self._frames.acquire(request.nbytes)
 
         def ended(how: Done) -> None:
             self._frames.release(held)
@@ -93,7 +93,7 @@ class SegmenterProcess:
             if not self._gone:
                 number = next(self._numbers)
                 self._under_way[number] = ended
-                self._outbox.put((number, errand))
+                self._outbox.put((number, request))
                 return
         ended(Done())
 
@@ -116,7 +116,7 @@ class SegmenterProcess:
                 # The process is gone, or is of no use; whoever receives from it finds out.
                 self._process.kill()
                 return
-            except Exception as error:  # noqa: BLE001 - whatever an input does, it ends its own errand only
+            except Exception as error:  # noqa: BLE001 - whatever an input does, it ends its own request only
                 self._end(message[0], Done(failure=Failure.of("fetch", error), error=error))
 
     def _receive(self) -> None:
@@ -127,9 +127,9 @@ class SegmenterProcess:
                     self._on_broken(answer)
                 else:
                     self._end(*answer)
-        except Exception:  # noqa: BLE001 - mostly the process's end; and without this thread no errand would have one
+        except Exception:  # noqa: BLE001 - mostly the process's end; and without this thread no request would have one
             self._process.kill()
-            self._on_broken(ModelError(self._obituary()))
+            self._on_broken(ModelError(self._how_it_ended()))
         finally:
             with self._changing:
                 self._gone = True
@@ -141,7 +141,7 @@ class SegmenterProcess:
         if ended is not None:
             ended(how)
 
-    def _obituary(self) -> str:
+    def _how_it_ended(self) -> str:
         code = self._process.wait()
         names = {-number: number.name for number in signal.Signals}
         how = names.get(code, f"signal {-code}") if code < 0 else f"exit code {code}"
@@ -171,21 +171,21 @@ class _Child:
             threading.Thread(target=target, name=target.__name__, daemon=True).start()
 
     def serve(self, device: Device) -> None:
-        """Load the model and run errands for as long as the parent lives."""
+        """Load the model and run requests for as long as the parent lives."""
         try:
             segmenter = self._load(device)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for the parent to raise
-            self._complain(error)
+            self._send_error(error)
             return
         self._send(None)
         while True:
-            number, errand = self._received.get()
-            segmenter.put(errand, partial(self._answer, number))
+            number, request = self._received.get()
+            segmenter.put(request, partial(self._answer, number))
 
     def _load(self, device: Device) -> Segmenter:
         model, settings = self._received.get()
         fetcher = Fetcher(settings, open_storage(settings), Egress(settings))
-        return Segmenter(model, device.alone(), settings, fetcher, self._complain)
+        return Segmenter(model, device.alone(), settings, fetcher, self._send_error)
 
     def _listen(self) -> None:
         """Take in whatever comes, as much as the parent lets be under way: so its end is noticed at once."""
@@ -200,10 +200,10 @@ class _Child:
         how = replace(done, error=None)
         try:
             self._send((number, how))
-        except Exception as error:  # noqa: BLE001 - a result that cannot be sent ends its own errand only
+        except Exception as error:  # noqa: BLE001 - a result that cannot be sent ends its own request only
             self._send((number, Done(failure=Failure.of("deliver", error))))
 
-    def _complain(self, error: Exception) -> None:
+    def _send_error(self, error: Exception) -> None:
         self._send(error if isinstance(error, MaskmillError) else ModelError(Failure.of("load", error).reason))
 
     def _send(self, message: Any) -> None:

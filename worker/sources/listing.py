@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from maskmill.shared.errors import InputNotFound, MaskmillError
-from maskmill.shared.formats import HEAD_BYTES, sniff
+from maskmill.shared.folder_inputs import LeftOut, natural, read_folder
 from maskmill.shared.jobs.records import Job
 from maskmill.shared.jobs.sources import (
     FileBytes,
@@ -26,31 +24,6 @@ from maskmill.shared.jobs.sources import (
 from maskmill.shared.roots import allowed_path
 from maskmill.shared.settings import Settings
 from maskmill.worker.sources.artifact_names import clean, distinct, stem
-
-# A file of a folder is an input if its content says so, or if its name claims to be one: a text file named .jpg
-# is reported, a README beside the pictures is not.
-CLAIMS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".avif",
-        ".pdf",
-        ".mpo",
-        ".heic",
-        ".heif",
-        ".jp2",
-        ".ico",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -79,12 +52,6 @@ class _Root:
 
     def entry(self, location: Location, input_path: str, error: MaskmillError | None = None) -> Entry:
         return Entry(self.number, "", input_path, self.name, self.siblings, self.pdf, location, error)
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key in which "page 2" comes before "page 10"."""
-    parts = re.split(r"(\d+)", name)
-    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
 def entries(job: Job, settings: Settings, source: int = 0, after: str | None = None) -> Iterator[Entry]:
@@ -117,6 +84,9 @@ def _of_single(root: _Root, source: UploadSource | UrlSource) -> Entry:
 
 
 def _of_path(root: _Root, source: PathSource, settings: Settings, *, alone: bool, after: str | None) -> Iterator[Entry]:
+    if after == "":
+        # Its one entry is done: a file, or a folder without inputs.
+        return
     location = FileBytes(path=source.path)
     try:
         path = allowed_path(source.path, settings.local_roots)
@@ -129,22 +99,29 @@ def _of_path(root: _Root, source: PathSource, settings: Settings, *, alone: bool
             yield root.entry(location, source.path)
         return
     top = "" if alone else f"{root.name}/"
-    found = False
-    for entry in _walk(root, path, Path(source.path), "", _parts(after)):
+    found, left_out = False, LeftOut()
+    for entry in _walk(root, path, Path(source.path), "", _parts(after), left_out):
         found = True
         yield replace(entry, name=top + entry.name)
     if not found and after is None:
-        yield root.entry(location, source.path, InputNotFound(f"{source.path} holds no image and no PDF"))
+        why = f"; left out: {left_out}" if left_out else ""
+        yield root.entry(location, source.path, InputNotFound(f"{source.path} holds no image and no PDF{why}"))
+    else:
+        left_out.warn(source.path)
 
 
 def _parts(after: str | None) -> list[str]:
     return after.split("/") if after else []
 
 
-def _walk(root: _Root, folder: Path, shown: Path, below: str, after: list[str]) -> Iterator[Entry]:
-    with os.scandir(folder) as found:
-        children = sorted((child for child in found if not child.name.startswith(".")), key=lambda c: natural(c.name))
-    inputs = [child.name for child in children if child.is_file() and _is_input(Path(child.path))]
+def _walk(root: _Root, folder: Path, shown: Path, below: str, after: list[str], left_out: LeftOut) -> Iterator[Entry]:
+    try:
+        children = read_folder(folder, below, left_out)
+    except OSError as error:
+        if not after:
+            yield _unreadable(root, folder, shown, below, error)
+        return
+    inputs = [child.name for child in children if not child.is_folder]
     names = dict(zip(inputs, distinct(map(stem, inputs)), strict=True))
     siblings = frozenset(names.values())
     for child in children:
@@ -152,22 +129,21 @@ def _walk(root: _Root, folder: Path, shown: Path, below: str, after: list[str]) 
         if after and natural(child.name) < natural(here):
             continue
         position, again = f"{below}{child.name}", bool(after) and child.name == here
-        if child.is_dir(follow_symlinks=False):
-            yield from _walk(root, Path(child.path), shown / child.name, f"{position}/", rest if again else [])
-        elif child.name in names and not again:
+        path = folder / child.name
+        if child.is_folder:
+            yield from _walk(root, path, shown / child.name, f"{position}/", rest if again else [], left_out)
+        elif not again:
             name = f"{clean(below)}{names[child.name]}"
-            path, location = clean(str(shown / child.name)), FileBytes(path=clean(child.path))
-            error = (
-                None if location.path == child.path else InputNotFound(f"the name of {path} is not UTF-8; rename it")
+            said, location = clean(str(shown / child.name)), FileBytes(path=clean(str(path)))
+            problem = (
+                None if location.path == str(path) else InputNotFound(f"the name of {said} is not UTF-8; rename it")
             )
-            yield Entry(root.number, clean(position), path, name, siblings, root.pdf, location, error)
+            yield Entry(root.number, clean(position), said, name, siblings, root.pdf, location, problem)
 
 
-def _is_input(path: Path) -> bool:
-    if path.suffix.lower() in CLAIMS:
-        return True
-    try:
-        with path.open("rb") as file:
-            return sniff(file.read(HEAD_BYTES)) is not None
-    except OSError:
-        return False
+def _unreadable(root: _Root, folder: Path, shown: Path, below: str, error: OSError) -> Entry:
+    """The entry of a folder that cannot be read; its position is inside of it, so that a listing goes on behind it."""
+    said, name = clean(str(shown)), clean(below).rstrip("/") or root.name
+    problem = InputNotFound(f"{said}: {error.strerror or error}")
+    location = FileBytes(path=clean(str(folder)))
+    return Entry(root.number, clean(below), said, name, root.siblings, root.pdf, location, problem)

@@ -1,0 +1,72 @@
+"""The flags of the commands that segment: one for each field of Options and PdfOptions, under the field's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from maskmill.shared.jobs.sources import PdfOptions
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+UNIT = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+
+def _check_pages(_ctx: Any, _param: Any, pages: str | None) -> str | None:
+    try:
+        return PdfOptions(pages=pages).pages
+    except ValidationError:
+        raise click.BadParameter(f'{pages!r}: pages count from 1 and ascend, as in "1-3,5,8-"') from None
+
+
+def _false_if_given(_ctx: Any, _param: Any, given: bool) -> bool | None:
+    return False if given else None
+
+
+FLAGS = {
+    "model": click.option("--model", help="The model to use [default: the service's]."),
+    "threshold": click.option("--threshold", type=UNIT, help="Lowest score kept [default: the model's own]."),
+    "nms_iou": click.option(
+        "--nms-iou", type=UNIT, help="Overlap at which the lower score is dropped [default: the model's own]."
+    ),
+    "mask_format": click.option(
+        "--mask-format",
+        type=click.Choice(["rle", "polygon", "dense"]),
+        help="Form of the masks in the JSON; PaddleX's is dense [default: rle].",
+    ),
+    "save_json": click.option("--no-json", "save_json", is_flag=True, callback=_false_if_given, help="No _res.json."),
+    "save_image": click.option("--no-image", "save_image", is_flag=True, callback=_false_if_given, help="No pictures."),
+    "image_format": click.option(
+        "--image-format", type=click.Choice(["jpg", "input"]), help="Form of the drawn picture: JPEG, or the input's."
+    ),
+    "priority": click.option("--priority", type=click.IntRange(0, 9), help="Higher goes first [default: 0]."),
+    "max_failure_rate": click.option(
+        "--max-failure-rate",
+        type=click.FloatRange(0, 1),
+        help="The job fails once more than this share of its items has failed [default: 1].",
+    ),
+    "dpi": click.option("--dpi", type=click.IntRange(36, 600), help="Resolution of PDF pages [default: 144]."),
+    "pages": click.option("--pages", callback=_check_pages, help='PDF pages from 1, as in "1-3,5,8-" [default: all].'),
+    "password": click.option("--password", help="Opens an encrypted PDF."),
+}
+
+
+def option_flags(*names: str) -> Callable[[Decorated], Decorated]:
+    """Gives a command the flags of these names, in their order."""
+
+    def decorate(command: Decorated) -> Decorated:
+        for name in reversed(names):
+            command = FLAGS[name](command)
+        return command
+
+    return decorate
+
+
+def given_options(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given of the flags, as Options takes it."""
+    given = {name: value for name, value in flags.items() if name in FLAGS and value is not None}
+    pdf = {name: given.pop(name) for name in PdfOptions.model_fields if name in given}
+    return given | ({"pdf": pdf} if pdf else {})
