@@ -24,6 +24,7 @@ def commands() -> dict[str, list[str]]:
         "folder": [weights, str(val79() / "images")],
         "devices": [weights, str(val79() / "images")],
         "large_picture": [],
+        "scale": [],
     }
 
 

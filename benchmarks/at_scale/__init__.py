@@ -1,0 +1,1 @@
+"""What `benchmarks.scale` measures with: a made-up source, a slow storage, instant workers, a process for each role."""

@@ -1,0 +1,74 @@
+"""One measurement's surroundings: a Redis and a folder of its own, a job of made-up pictures, and services on them."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.at_scale.storage import SlowStorage
+from shared import keys
+from shared.doorbell import Doorbell
+from shared.jobs import Job, Options, new_job_id
+from shared.ledger import Ledger
+from shared.settings import Settings
+from shared.sources import PathSource
+from tests.services.redis_server import run_redis
+
+MODEL = "shapes"
+# A path of which the rest says how many pictures are made up.
+MADE_UP = "/made-up/"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a role's process needs; `seconds` a storage call, `head_seconds` the first bytes of an input."""
+
+    settings: Settings
+    folder: Path
+    seconds: float = 0
+    head_seconds: float = 0
+
+    def storage(self) -> SlowStorage:
+        """The storage, with a count of its own."""
+        return SlowStorage(self.folder, self.seconds)
+
+    def ledger(self) -> Ledger:
+        """The ledger, over a connection of its own."""
+        settings = self.settings
+        return Ledger(
+            settings.redis_url,
+            settings.redis_prefix,
+            lease_seconds=settings.lease_seconds,
+            window=settings.window_shards,
+        )
+
+    def at(self, seconds: float) -> Bench:
+        """The same surroundings with another time a storage call."""
+        return replace(self, seconds=seconds)
+
+    def accept(self, count: int) -> Job:
+        """Store and enter a job of `count` made-up pictures, as the API does; its bell is not rung."""
+        path = PathSource(path=f"{MADE_UP}{count}")
+        options, size = Options(model=MODEL), self.settings.shard_size
+        job = Job(id=new_job_id(), created_at=time.time(), sources=(path,), options=options, shard_size=size)
+        storage = SlowStorage(self.folder)
+        storage.put(keys.open_marker(job.id), b"")
+        storage.put(keys.job(job.id), job.model_dump_json().encode())
+        self.ledger().enter(job)
+        return job
+
+    def ring_plan(self, job: Job) -> None:
+        """Ring as the API does once a job is entered."""
+        Doorbell(self.settings).ring_plan(job.id)
+
+
+@contextlib.contextmanager
+def surroundings(seconds: float = 0, head_seconds: float = 0, **more: object) -> Iterator[Bench]:
+    """An empty Redis and an empty folder; `more` are settings that differ from the defaults."""
+    with tempfile.TemporaryDirectory(prefix="scale-", ignore_cleanup_errors=True) as name, run_redis() as redis:
+        given = {"redis_url": redis.url, "storage_url": f"file://{name}", "log_level": "WARNING", **more}
+        yield Bench(Settings.model_validate(given), Path(name), seconds, head_seconds)

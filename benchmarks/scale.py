@@ -1,0 +1,207 @@
+"""How planning, committing, closing and sweeping behave at the size of a million inputs.
+
+Run `python -m benchmarks.scale`, or one part of it with `--part`. Nothing is segmented: a made-up source lists the
+inputs, workers have every outcome at once (1 % fail), and a storage in a folder takes a fixed time a call. Redis is a
+real one. The planner, the workers, the closer and the client that lists failed items have a process each.
+
+plan    planning alone with no workers and no end to the window: once at 0 ms a storage call for each of two sizes, once
+        at the time a call that is asked for, once more with the inputs' first bytes as slow as that
+run     planning, claiming and committing at once with the window of the settings, then closing, then listing the failed
+        items page by page; at 0 ms and slow
+close   closing and listing alone, slow, after a run at 0 ms
+sweep   sweeps over 1000 open jobs
+folder  a real folder, listed as the planner lists it
+
+A run over fewer items than a million says what its figures make for a million in proportion; that is a calculation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+
+from benchmarks.at_scale.bench import MODEL, Bench, surroundings
+from benchmarks.at_scale.figures import Figures
+from benchmarks.at_scale.folder import make
+from benchmarks.at_scale.meter import Meter, Peak
+from benchmarks.at_scale.process import Report, Role, alone
+from benchmarks.at_scale.sweeping import OpenState, open_jobs, sweeper
+from benchmarks.machine import machine
+from shared.doorbell import CONTROL_QUEUE, queue_name
+from shared.jobs import Job
+
+BULK_QUEUE = queue_name("bulk", MODEL)
+OPEN_JOBS = 1000
+STATES: tuple[OpenState, ...] = ("queued", "running", "leased")
+NO_WINDOW = 10**9
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Items of the runs at 0 ms a call, items of the slow ones, and their seconds a call."""
+
+    fast: int
+    slow: int
+    seconds: float
+
+    def runs(self) -> list[tuple[int, float]]:
+        """(items, seconds a call) of a run at each speed."""
+        return [(self.fast, 0), (self.slow, self.seconds)]
+
+
+def main() -> None:
+    """Measure the parts asked for and print them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keys", type=int, default=1_000_000, help="inputs of the runs at 0 ms a storage call")
+    parser.add_argument("--slow-keys", type=int, default=20_000, help="inputs of the slow runs")
+    parser.add_argument("--latency-ms", type=float, default=20, help="of a storage call in the slow runs")
+    parser.add_argument("--part", action="append", choices=PARTS, help="may be given several times [default: all]")
+    given = parser.parse_args()
+    print(machine())
+    for part in given.part or PARTS:
+        PARTS[part](Sizes(given.keys, given.slow_keys, given.latency_ms / 1000))
+
+
+def plan(sizes: Sizes) -> None:
+    """Planning alone."""
+    for count, seconds, head_seconds in (
+        (sizes.fast // 10, 0.0, 0.0),
+        (sizes.fast, 0.0, 0.0),
+        (sizes.slow, sizes.seconds, 0.0),
+        (sizes.slow, sizes.seconds, sizes.seconds),
+    ):
+        with surroundings(seconds, head_seconds, window_shards=NO_WINDOW) as bench:
+            title = f"planning alone, {count:,} items, {_speed(seconds)}"
+            _plan(bench, count, title + (", first bytes as slow" if head_seconds else ""))
+
+
+def _plan(bench: Bench, count: int, title: str) -> None:
+    meter = Meter(bench.settings)
+    job = bench.accept(count)
+    planner = Role("control", "plan", bench, job.id)
+    bench.ring_plan(job)
+    planner.go()
+    report = planner.report()
+    figures = Figures(title, count)
+    figures.rate("planning", report.seconds)
+    figures.role("planning", report)
+    _redis(figures, meter)
+
+
+def run(sizes: Sizes) -> None:
+    """Planning, claiming, committing and closing."""
+    for count, seconds in sizes.runs():
+        with surroundings(seconds) as bench:
+            _run(bench, count, f"from submission to report, {count:,} items, {_speed(seconds)}")
+
+
+def _run(bench: Bench, count: int, title: str) -> None:
+    meter = Meter(bench.settings)
+    job, (planner, workers) = _begun(bench, count)
+    with Peak(meter) as peak:
+        started = time.monotonic()
+        workers.go()
+        planner.go()
+        planned, worked = planner.report(), workers.report()
+    seconds = worked.ended - started
+    figures = Figures(title, count)
+    figures.rate("planning", planned.seconds)
+    figures.rate("until the last shard is committed", seconds)
+    figures.role("planner", planned)
+    figures.growing("planner, plan bells heard", planned.facts["bells"])
+    figures.role("workers", worked)
+    figures.growing("workers, claims that found nothing", worked.facts["in_vain"])
+    _redis(figures, meter)
+    figures.plain("Redis at its peak, bytes above empty", peak.most)
+    closed = alone("ending", "close", bench, job.id)
+    figures.rate("end to end, closing included", seconds + closed.seconds)
+    _closed(figures, closed)
+    _listed(figures, alone("ending", "list_failed", bench, job.id))
+
+
+def close(sizes: Sizes) -> None:
+    """Closing a job, and listing what failed of it, slow; the job is made without waiting for storage."""
+    with surroundings() as bench:
+        job, (planner, workers) = _begun(bench, sizes.slow)
+        for role in (planner, workers):
+            role.go()
+        for role in (planner, workers):
+            role.report()
+        title = f"closing and listing what failed, {sizes.slow:,} items, {_speed(sizes.seconds)}"
+        figures, meter = Figures(title, sizes.slow), Meter(bench.settings)
+        _closed(figures, alone("ending", "close", bench.at(sizes.seconds), job.id))
+        figures.plain("closing, Redis commands", meter.commands().total())
+        _listed(figures, alone("ending", "list_failed", bench.at(sizes.seconds), job.id))
+
+
+def _begun(bench: Bench, count: int) -> tuple[Job, tuple[Role, Role]]:
+    """A job whose bell is rung, and the planner and the workers that are ready to go."""
+    job = bench.accept(count)
+    planner, workers = Role("control", "plan", bench, job.id), Role("workers", "work", bench, job.id)
+    bench.ring_plan(job)
+    return job, (planner, workers)
+
+
+def _closed(figures: Figures, report: Report) -> None:
+    figures.rate("closing", report.seconds)
+    figures.role("closing", report)
+
+
+def _listed(figures: Figures, report: Report) -> None:
+    figures.growing("listing failed, found", report.facts["found"])
+    figures.growing("listing failed, pages", report.facts["pages"])
+    figures.growing("listing failed, pages without an item", report.facts["empty"])
+    figures.rate("listing failed", report.seconds)
+    figures.role("listing failed", report)
+
+
+def sweep(sizes: Sizes) -> None:
+    """Sweeps over many open jobs, each state alone; the second sweep finds the bells of the first unheard."""
+    for state in STATES:
+        with surroundings(sizes.seconds, lease_seconds=3600) as bench:
+            open_jobs(bench.at(0), OPEN_JOBS, state)
+            storage = bench.storage()
+            sweeps, meter = sweeper(bench, storage), Meter(bench.settings)
+            print(f"\n## sweeping {OPEN_JOBS} jobs that are {state}, {_speed(sizes.seconds)}\n")
+            for name, step in (("sweep", sweeps.sweep), ("sweep again", sweeps.sweep), ("recover", sweeps.recover)):
+                before, calls, started = meter.commands(), storage.calls.copy(), time.monotonic()
+                step()
+                taken = time.monotonic() - started
+                commands, asked = meter.commands() - before, storage.calls - calls
+                shown = ", ".join(f"{word} {number}" for word, number in commands.most_common(6))
+                print(f"{name:14}{taken:8.2f} s{commands.total():10,} Redis commands ({shown}); storage {dict(asked)}")
+            print(f"bells left: {meter.waiting(CONTROL_QUEUE)[0]} control, {meter.waiting(BULK_QUEUE)[0]} bulk")
+
+
+def folder(sizes: Sizes) -> None:
+    """Listing a folder of a fifth as many files."""
+    count = sizes.fast // 5
+    with surroundings() as bench:
+        make(bench.folder / "pictures", count)
+        report = alone("folder", "list_folder", bench, "")
+    figures = Figures(f"listing a folder of {count:,} files", count)
+    figures.rate("listing", report.seconds)
+    figures.growing("listing, s until the first file", report.facts["first"], 2)
+    figures.growing("going on from the middle, s until the next file", report.facts["resumed"], 2)
+    figures.growing("listing, MB above those at its beginning", report.peak - report.resident)
+
+
+def _redis(figures: Figures, meter: Meter) -> None:
+    """What was asked of Redis, and what it holds now."""
+    figures.commands("Redis commands, those in scripts included", meter.commands())
+    figures.growing("Redis at the end, bytes above empty", meter.above())
+    for name, queue in (("bulk", BULK_QUEUE), ("control", CONTROL_QUEUE)):
+        number, size = meter.waiting(queue)
+        figures.growing(f"{name} bells that nobody hears", number)
+        figures.growing(f"{name} bells that nobody hears, bytes", size)
+
+
+def _speed(seconds: float) -> str:
+    return f"{seconds * 1000:g} ms a storage call"
+
+
+PARTS = {"plan": plan, "run": run, "close": close, "sweep": sweep, "folder": folder}
+
+if __name__ == "__main__":
+    main()
