@@ -53,7 +53,7 @@ class Sizes:
 def main() -> None:
     """Measure the parts asked for and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keys", type=int, default=1_000_000, help="inputs of the runs at 0 ms a storage call")
+    parser.add_argument("--keys", type=int, default=500_000, help="inputs of the runs at 0 ms a storage call")
     parser.add_argument("--slow-keys", type=int, default=20_000, help="inputs of the slow runs")
     parser.add_argument("--latency-ms", type=float, default=20, help="of a storage call in the slow runs")
     parser.add_argument("--part", action="append", choices=PARTS, help="may be given several times [default: all]")
