@@ -7,9 +7,9 @@ import re
 from pydantic import Field
 
 from maskmill.api.services import Services
-from maskmill.shared.errors import KeyNotFound, LedgerUnavailable, NotFound
-from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import JOB_ID_PATTERN, Counts, Job, JobStatus
+from maskmill.shared.errors import LedgerUnavailable, NotFound
+from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.records import JOB_ID_PATTERN, Counts, JobHead, JobStatus
 
 
 class JobView(JobStatus):
@@ -41,23 +41,31 @@ def find_status(services: Services, job_id: str) -> JobStatus:
             return known
     except LedgerUnavailable as error:
         away = error
-    if report := read(services, keys.report(job_id)):
-        return JobStatus.model_validate_json(report)
-    accepted = queued(find_job(services, job_id))
+    files = files_of(services, job_id)
+    if report := files.report():
+        return report
+    head = files.head()
+    if head is None:
+        raise NotFound(f"there is no job {job_id}")
     if away:
         raise LedgerUnavailable("the job is safe, but where it stands is not known while Redis is away") from away
-    return accepted
+    return queued(head)
 
 
-def find_job(services: Services, job_id: str) -> Job:
-    """The job as accepted; raises NotFound."""
-    stored = read(services, keys.job(checked(job_id)))
-    if stored is None:
+def find_head(services: Services, job_id: str) -> JobHead:
+    """The job as accepted, without its sources; raises NotFound."""
+    head = files_of(services, job_id).head()
+    if head is None:
         raise NotFound(f"there is no job {job_id}")
-    return Job.model_validate_json(stored)
+    return head
 
 
-def queued(job: Job) -> JobStatus:
+def files_of(services: Services, job_id: str) -> JobFiles:
+    """The files of the job; raises NotFound for what can be no id."""
+    return JobFiles(services.storage, checked(job_id))
+
+
+def queued(job: JobHead) -> JobStatus:
     """The status of a job that is accepted and no more."""
     return JobStatus(
         id=job.id,
@@ -68,14 +76,6 @@ def queued(job: Job) -> JobStatus:
         counts=Counts(),
         created_at=job.created_at,
     )
-
-
-def read(services: Services, key: str) -> bytes | None:
-    """The object under `key`, None where there is none."""
-    try:
-        return services.storage.get(key)
-    except KeyNotFound:
-        return None
 
 
 def checked(job_id: str) -> str:

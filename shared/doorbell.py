@@ -9,13 +9,14 @@ from __future__ import annotations
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from maskmill.shared.connection import reachable
+from maskmill.shared.connection import connect, reachable
 from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.settings import Settings
 
 CONTROL_QUEUE = "maskmill.control"
-RUN, PLAN, CLOSE = "maskmill.run", "maskmill.plan", "maskmill.close"
+RUN, CONTROL = "maskmill.run", "maskmill.control.run"
+LISTEN_SECONDS = 30
 
 
 def queue_name(lane: Lane, model: str) -> str:
@@ -56,38 +57,57 @@ def celery_app(settings: Settings) -> Celery:
 
 
 class Doorbell:
-    """Rings; raises LedgerUnavailable when Redis is away."""
+    """Rings, no more often than there are ears; raises LedgerUnavailable when Redis is away."""
 
     def __init__(self, settings: Settings) -> None:
         self._app = celery_app(settings)
+        self._prefix = settings.redis_prefix
+        self._redis = connect(settings.redis_url, text=True)
 
-    def ring(self, lane: Lane, model: str) -> None:
-        """There may be work for `model` in `lane`."""
-        self._send(RUN, queue_name(lane, model), model)
+    def ring(self, lane: Lane, model: str, times: int = 1) -> None:
+        """There may be work for `model` in `lane`, for so many workers."""
+        self._ring(RUN, queue_name(lane, model), model, times)
 
-    def ring_plan(self, job_id: str) -> None:
-        """The job has sources to plan."""
-        self._send(PLAN, CONTROL_QUEUE, job_id)
+    def ring_control(self, times: int = 1) -> None:
+        """So much control work may be due."""
+        self._ring(CONTROL, CONTROL_QUEUE, "", times)
 
-    def ring_close(self, job_id: str) -> None:
-        """The job is over but for its report."""
-        self._send(CLOSE, CONTROL_QUEUE, job_id)
+    def listen(self, queue: str, owner: str, ears: int = 1) -> None:
+        """Say that `owner` hears the bells of a queue, so many at once; to be said again within LISTEN_SECONDS."""
+        with reachable():
+            now = self._now()
+            self._redis.zadd(self._listeners(queue), {f"{owner}#{ear}": now for ear in range(ears)})
+            self._redis.zremrangebyscore(self._listeners(queue), "-inf", now - LISTEN_SECONDS)
 
-    def _send(self, task: str, queue: str, argument: str) -> None:
-        try:
-            self._app.send_task(task, args=[argument], queue=queue)
-        except OperationalError as error:
-            raise LedgerUnavailable(f"the queue does not answer: {error}; check MASKMILL_REDIS_URL") from error
+    def _ring(self, task: str, queue: str, argument: str, times: int) -> None:
+        for _ in range(min(times, self._unheard(queue))):
+            try:
+                self._app.send_task(task, args=[argument], queue=queue)
+            except OperationalError as error:
+                raise LedgerUnavailable(f"the queue does not answer: {error}; check MASKMILL_REDIS_URL") from error
+
+    def _unheard(self, queue: str) -> int:
+        """How many more bells of a queue there may be: a bell for each who can hear it, and always one."""
+        with reachable(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcount(self._listeners(queue), self._now() - LISTEN_SECONDS, "+inf")
+            pipe.llen(f"{self._prefix}:{queue}")
+            ears, waiting = pipe.execute()
+        return max(max(int(ears), 1) - int(waiting), 0)
 
     def waiting(self, queue: str) -> int:
         """How many messages wait in `queue`."""
-        try:
-            with reachable(), self._app.connection_or_acquire() as connection:
-                # Not by declaring the queue: kombu 5.7 looks for it without the key prefix, and finds none.
-                return int(connection.default_channel.client.llen(queue))
-        except OperationalError as error:
-            raise LedgerUnavailable(f"the queue does not answer: {error}; check MASKMILL_REDIS_URL") from error
+        # Not by declaring the queue: kombu 5.7 looks for it without the key prefix, and finds none.
+        with reachable():
+            return int(self._redis.llen(f"{self._prefix}:{queue}"))
 
     def close(self) -> None:
         """Close every connection."""
         self._app.close()
+        self._redis.close()
+
+    def _listeners(self, queue: str) -> str:
+        return f"{self._prefix}:ears:{queue}"
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds) + float(microseconds) / 1e6

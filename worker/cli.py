@@ -242,7 +242,7 @@ def _options(configured: float | None, how: dict[str, Any], *, as_json: bool) ->
 def _saver(how: dict[str, Any]) -> Callable[[Prediction], None]:
     """What saves a prediction: as the inputs lie below --out, or side by side in --save_path."""
     from maskmill.worker.predict.saving import writing_to
-    from maskmill.worker.sources.artifact_names import Names
+    from maskmill.worker.sources.artifact_names import Names, seed_name
 
     folder = how["save_path"] or how["out"]
     names = Names() if how["save_path"] else None
@@ -253,7 +253,7 @@ def _saver(how: dict[str, Any]) -> Callable[[Prediction], None]:
 
     def save(prediction: Prediction) -> None:
         if folder:
-            name = names.claim(prediction.item.name.rpartition("/")[2]) if names else None
+            name = names.claim(seed_name(prediction.item.input_path, prediction.item.page_index)) if names else None
             prediction.save(folder, name, kinds=kinds)
 
     return save

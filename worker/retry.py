@@ -43,6 +43,11 @@ def outage() -> bool:
     return bool(_waiting)
 
 
+def trouble() -> str:
+    """What a service of this process refuses, or nothing."""
+    return ""
+
+
 def _wait(seconds: float) -> None:
     _waiting.add(threading.get_ident())
     time.sleep(seconds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
@@ -11,14 +12,24 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
-from maskmill.api.job_lookup import checked, find_status, job_url, read
+from maskmill.api.job_lookup import find_head, find_status, job_url
 from maskmill.api.responses.forms import PROBLEMS, as_json, operation_id
 from maskmill.api.services import Services, services
 from maskmill.shared.errors import NotFound
-from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import FINAL_STATES, Failure, Item, Outcome, Shard
+from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.records import (
+    FINAL_STATES,
+    SHARDS_A_ROLLUP,
+    Failure,
+    Item,
+    JobHead,
+    Outcome,
+    PlanPage,
+    page_of,
+    rollup_of,
+)
 
-SHARDS_A_PAGE = 32
+SHARDS_A_VIEW, ROLLUPS_A_VIEW = 32, 32
 
 api = APIBlueprint(
     "items",
@@ -85,23 +96,25 @@ def listing(path: ItemsPath, query: ItemsQuery) -> Response:
 def show(path: ItemPath) -> Response:
     """Show one item, with links to its artifacts"""
     held = services()
-    size = shard_size(held, path.job_id)
-    reader = _Reader(held, path.job_id)
-    for item in reader.items(path.number // size) or []:
+    head = find_head(held, path.job_id)
+    for item in _Reader(held, head).items(path.number // head.shard_size) or []:
         if item.number == path.number:
             return as_json(item)
     raise NotFound(f"job {path.job_id} has no item {path.number}, or has not listed it yet")
 
 
 def page(held: Services, job_id: str, query: ItemsQuery) -> ItemList:
-    """The items after `query.after`; reads at most SHARDS_A_PAGE shards."""
-    size = shard_size(held, job_id)
-    reader = _Reader(held, job_id)
+    """The items after `query.after`, of a bounded number of shards; failed ones without reading what succeeded."""
+    head = find_head(held, job_id)
+    reader = _Reader(held, head)
     seen = -1 if query.after is None else query.after
-    first = (seen + 1) // size
+    first = (seen + 1) // head.shard_size
+    shards = reader.failing(first) if query.status == "failed" else iter(range(first, first + SHARDS_A_VIEW))
     found: list[ItemView] = []
-    for number in range(first, first + SHARDS_A_PAGE):
-        items = reader.items(number)
+    for shard in shards:
+        if isinstance(shard, _Looked):
+            return ItemList(items=found, has_more=shard.more, next=shard.last_item if shard.more else None)
+        items = reader.items(shard)
         if items is None:
             return ItemList(items=found, has_more=False, next=None)
         for item in items:
@@ -115,32 +128,69 @@ def page(held: Services, job_id: str, query: ItemsQuery) -> ItemList:
     return ItemList(items=found, has_more=True, next=seen)
 
 
-def shard_size(held: Services, job_id: str) -> int:
-    """Items in a shard of the job; raises NotFound."""
-    stored = read(held, keys.job(checked(job_id)))
-    if stored is None:
-        raise NotFound(f"there is no job {job_id}")
-    # Not as a Job: that would check thousands of sources for each page of items.
-    return int(json.loads(stored)["shard_size"])
+@dataclass(frozen=True)
+class _Looked:
+    """How far a search came: behind `last_item`, with `more` to look at or not."""
+
+    last_item: int
+    more: bool
 
 
 class _Reader:
     """Shards of one job as views; whether what has no outcome is still pending is asked once."""
 
-    def __init__(self, held: Services, job_id: str) -> None:
-        self._services, self._job_id = held, job_id
+    def __init__(self, held: Services, head: JobHead) -> None:
+        self._services, self._head = held, head
+        self._files = JobFiles(held.storage, head.id)
         self._over: bool | None = None
+        self._page: PlanPage | None = None
+
+    def failing(self, first: int) -> Iterator[int | _Looked]:
+        """The shards from `first` on that hold failures, as the roll-ups tell; then how far they were looked at."""
+        read = 0
+        numbers = range(rollup_of(first), rollup_of(first) + ROLLUPS_A_VIEW)
+        for number in numbers:
+            failures = self._failures(number)
+            if failures is None:
+                yield _Looked(-1, more=False)
+                return
+            for shard in sorted(shard for shard in failures if shard >= first):
+                if read == SHARDS_A_VIEW:
+                    yield _Looked(shard * self._head.shard_size - 1, more=True)
+                    return
+                read += 1
+                yield shard
+        yield _Looked(numbers.stop * SHARDS_A_ROLLUP * self._head.shard_size - 1, more=True)
+
+    def _failures(self, rollup: int) -> set[int] | None:
+        """The shards of a roll-up that hold failures; None where nothing behind it is planned."""
+        if stored := self._files.rollup(rollup):
+            return set(stored.failures)
+        first = rollup * SHARDS_A_ROLLUP
+        if self._files.page(page_of(first)) is None:
+            return None
+        finished = self._services.ledger.finished(self._head.id, rollup)
+        if finished:
+            return {shard for shard, counts in finished.items() if counts["failed"]}
+        # Nothing is done there, or only an earlier ledger knew: then every file may hold some.
+        return set(self._files.committed_shards(first, first + SHARDS_A_ROLLUP))
 
     def items(self, shard: int) -> list[ItemView] | None:
         """A shard's items by number; None where the planner has not come to it."""
-        if outcomes := read(self._services, keys.outcome(self._job_id, shard)):
-            done = (Outcome.model_validate_json(line) for line in outcomes.splitlines())
-            return [self._done(outcome) for outcome in sorted(done, key=lambda outcome: outcome.number)]
-        planned = read(self._services, keys.shard(self._job_id, shard))
-        return [self._open(item) for item in Shard.decode(planned).items] if planned else None
+        outcomes = self._files.outcomes(shard)
+        if outcomes is not None:
+            return [self._done(outcome) for outcome in outcomes]
+        planned = self._planned(shard)
+        return [self._open(item) for item in planned] if planned else None
+
+    def _planned(self, shard: int) -> tuple[Item, ...]:
+        number = page_of(shard)
+        if self._page is None or self._page.number != number:
+            self._page = self._files.page(number)
+        return self._page.shard(shard, self._head) if self._page else ()
 
     def _done(self, outcome: Outcome) -> ItemView:
-        files = f"{job_url(self._job_id)}/artifacts"
+        files = f"{job_url(self._head.id)}/artifacts"
         links = {kind: f"{files}/{quote(name)}" for kind, name in outcome.artifacts.items()}
         return ItemView(**dict(outcome), links=self._links(outcome.number) | links)
 
@@ -154,9 +204,9 @@ class _Reader:
         )
 
     def _links(self, number: int) -> dict[str, str]:
-        return {"self": f"{job_url(self._job_id)}/items/{number}"}
+        return {"self": f"{job_url(self._head.id)}/items/{number}"}
 
     def _is_over(self) -> bool:
         if self._over is None:
-            self._over = find_status(self._services, self._job_id).state in FINAL_STATES
+            self._over = find_status(self._services, self._head.id).state in FINAL_STATES
         return self._over

@@ -11,13 +11,13 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
-from maskmill.api.job_lookup import JobView, find_job, find_status, job_url, queued, view
+from maskmill.api.job_lookup import JobView, files_of, find_head, find_status, job_url, queued, view
 from maskmill.api.responses.forms import PROBLEMS, as_json, content, operation_id, reference
 from maskmill.api.services import services
 from maskmill.api.submission.accept import accept
 from maskmill.shared.errors import Conflict, LedgerUnavailable, NotFound
-from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import FINAL_STATES, Job, JobState, JobStatus
+from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.records import FINAL_STATES, JobHead, JobState, JobStatus
 
 api = APIBlueprint(
     "jobs",
@@ -95,8 +95,7 @@ def submit(header: SubmitHeader) -> Response:
 @api.get("/jobs", responses={200: JobList})
 def listing(query: JobsQuery) -> Response:
     """List jobs, newest first"""
-    found = services().ledger.jobs(query.after, query.limit)
-    more = found[-1].id if len(found) == query.limit else None
+    found, more = services().ledger.jobs(query.after, query.limit)
     return as_json(JobList(jobs=[view(status) for status in found], next=more))
 
 
@@ -109,49 +108,56 @@ def status(path: JobPath) -> Response:
 @api.post("/jobs/<job_id>/cancel", responses={200: JobView})
 def cancel(path: JobPath) -> Response:
     """Cancel a job: what runs stops within seconds, what is done stays"""
-    answer = _move(path.job_id, _cancel)
-    with contextlib.suppress(LedgerUnavailable):
-        services().doorbell.ring_close(path.job_id)
-    return answer
+    # The marker first: a ledger that is lost and made anew from storage must not run the job again.
+    return _move(path.job_id, services().ledger.cancel, before=JobFiles.mark_cancelled)
 
 
 @api.post("/jobs/<job_id>/pause", responses={200: JobView})
 def pause(path: JobPath) -> Response:
-    """Hold a job where it is"""
-    return _move(path.job_id, services().ledger.pause)
+    """Hold a job where it is, also over a loss of Redis"""
+    return _move(path.job_id, services().ledger.pause, before=JobFiles.mark_paused)
 
 
 @api.post("/jobs/<job_id>/resume", responses={200: JobView})
 def resume(path: JobPath) -> Response:
     """Go on with a paused job"""
-    answer = _move(path.job_id, services().ledger.resume)
+    answer = _move(path.job_id, services().ledger.resume, after=JobFiles.mark_resumed)
     with contextlib.suppress(LedgerUnavailable):
-        services().doorbell.ring_plan(path.job_id)
-        services().doorbell.ring("bulk", find_job(services(), path.job_id).options.model)
+        services().doorbell.ring("bulk", find_head(services(), path.job_id).options.model)
     return answer
 
 
-def _cancel(job_id: str) -> JobState:
-    # The marker first: a ledger that is lost and made anew from storage must not run the job again.
-    services().storage.put(keys.cancelled(job_id), b"")
-    return services().ledger.cancel(job_id)
-
-
-def _known(job: Job) -> JobStatus:
+def _known(job: JobHead) -> JobStatus:
     try:
         return services().ledger.status(job.id) or find_status(services(), job.id)
     except LedgerUnavailable:
         return queued(job)
 
 
-def _move(job_id: str, move: Callable[[str], JobState]) -> Response:
-    before = find_status(services(), job_id)
-    if before.state in FINAL_STATES:
-        raise Conflict(f"the job is {before.state} already")
+def _nothing(_files: JobFiles) -> None:
+    """No marker is needed."""
+
+
+def _move(
+    job_id: str,
+    move: Callable[[str], JobState],
+    *,
+    before: Callable[[JobFiles], None] = _nothing,
+    after: Callable[[JobFiles], None] = _nothing,
+) -> Response:
+    """Move the job, with a marker in storage set before or taken back after it."""
+    status = find_status(services(), job_id)
+    if status.state in FINAL_STATES:
+        raise Conflict(f"the job is {status.state} already")
+    files = files_of(services(), job_id)
+    before(files)
     try:
         move(job_id)
     except NotFound:
         # Accepted while Redis was away, and not entered since.
-        services().ledger.enter(find_job(services(), job_id))
+        services().ledger.enter(find_head(services(), job_id))
         move(job_id)
+    after(files)
+    with contextlib.suppress(LedgerUnavailable):
+        services().doorbell.ring_control()
     return as_json(view(find_status(services(), job_id)))

@@ -10,17 +10,15 @@ from typing import Any
 
 from flask import request
 
-from maskmill.api.job_lookup import find_job, read
 from maskmill.api.services import Services
-from maskmill.api.submission import job_request as submissions
-from maskmill.api.submission import multipart
+from maskmill.api.submission import job_request, multipart
 from maskmill.api.submission.bodies import JSON_BYTES, parse_json, read_json_bytes
 from maskmill.api.submission.job_request import Base64Source, JobRequest
 from maskmill.api.submission.uploads import Uploads
 from maskmill.shared.errors import BodyTooLarge, InvalidRequest, LedgerUnavailable, RequestError, StorageUnavailable
-from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Job, Options, new_job_id
-from maskmill.shared.jobs.sources import Source
+from maskmill.shared.jobs.sources import PdfOptions, Source
 
 log = logging.getLogger(__name__)
 
@@ -33,54 +31,52 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
     When this returns the job is accepted, whatever becomes of Redis.
     Raises RequestError for what is wrong with the request, StorageUnavailable where nothing can be accepted.
     """
-    job_id = submissions.job_id_of(idempotency_key) if idempotency_key else new_job_id()
+    job_id = job_request.job_id_of(idempotency_key) if idempotency_key else new_job_id()
+    files = JobFiles(services.storage, job_id)
     # Two requests with one key at the same time must not overwrite each other's uploads.
-    folder = f"{secrets.token_hex(8)}/" if idempotency_key else ""
-    uploads = Uploads(services.storage, services.settings, job_id, folder=folder)
+    folder = secrets.token_hex(8)
+    uploads = Uploads(files, services.settings, folder)
     try:
-        job = _store(services, uploads, job_id, replayable=idempotency_key is not None)
+        job = _store(services, files, uploads, earlier=files.job() if idempotency_key else None)
     except BaseException:
         with contextlib.suppress(StorageUnavailable):
             uploads.discard()
-            if not idempotency_key:
-                services.storage.delete(keys.open_marker(job_id))
         raise
-    _announce(services, job)
+    if files.report() is None:
+        _announce(services, job)
     return job
 
 
-def _store(services: Services, uploads: Uploads, job_id: str, *, replayable: bool) -> Job:
-    earlier = read(services, keys.job(job_id)) if replayable else None
-    if earlier is None:
-        services.storage.put(keys.open_marker(job_id), b"")
+def _store(services: Services, files: JobFiles, uploads: Uploads, *, earlier: Job | None) -> Job:
     document = _receive(services, uploads)
-    wanted = submissions.parse(document)
-    digest = submissions.digest(document, uploads.digests)
+    wanted = job_request.parse(document)
+    digest = job_request.digest(document, uploads.digests)
     if earlier is None:
-        job = _job(services, uploads, wanted, job_id, digest)
-        if services.storage.put(keys.job(job_id), job.model_dump_json().encode(), if_absent=True):
+        job = _job(services, uploads, wanted, files.job_id, digest)
+        if files.store_job(job):
+            uploads.keep()
             return job
-    stored = find_job(services, job_id)
-    if stored.request_digest != digest:
+        earlier = files.job()
+        assert earlier is not None, "another request has stored it"
+    uploads.discard()
+    if earlier.request_digest != digest:
         raise InvalidRequest("this Idempotency-Key was used for another request; take a new key")
-    if earlier is not None or stored.sources != job.sources:
-        uploads.discard()
-    return stored
+    return earlier
 
 
 def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, digest: str) -> Job:
-    submissions.check_sources(wanted, len(uploads.sources), services.settings)
+    job_request.check_sources(wanted, len(uploads.sources), services.settings)
     options = _with_model(services, wanted)
     sources: list[Source] = [*uploads.sources]
     for index, source in enumerate(wanted.sources):
         if isinstance(source, Base64Source):
             pointer = f"/sources/{index}/data"
-            data = submissions.decode_base64(source, pointer)
+            data = job_request.decode_base64(source, pointer)
             sources.append(uploads.add(source.name, [data], pointer=pointer, pdf=source.pdf))
         else:
             sources.append(source)
     uploads.finish()
-    return Job(
+    job = Job(
         id=job_id,
         created_at=time.time(),
         sources=tuple(sources),
@@ -89,6 +85,26 @@ def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, 
         name=wanted.name,
         request_digest=digest,
     )
+    job, passwords = without_passwords(job)
+    return job.model_copy(update={"passwords": uploads.store_passwords(passwords)}) if passwords else job
+
+
+def without_passwords(job: Job) -> tuple[Job, dict[str, str]]:
+    """The job without its PDFs' passwords, and these by the number of their source, "" for all others."""
+    passwords: dict[str, str] = {}
+    sources = []
+    for number, source in enumerate(job.sources):
+        if source.pdf and source.pdf.password:
+            passwords[str(number)] = source.pdf.password
+        sources.append(source.model_copy(update={"pdf": _open(source.pdf)}) if source.pdf else source)
+    if job.options.pdf.password:
+        passwords[""] = job.options.pdf.password
+    options = job.options.model_copy(update={"pdf": _open(job.options.pdf)})
+    return job.model_copy(update={"sources": tuple(sources), "options": options}), passwords
+
+
+def _open(pdf: PdfOptions) -> PdfOptions:
+    return pdf.model_copy(update={"password": None})
 
 
 def _with_model(services: Services, wanted: JobRequest) -> Options:
@@ -98,7 +114,7 @@ def _with_model(services: Services, wanted: JobRequest) -> Options:
         # A job is accepted without Redis; one whose model nobody serves waits until a worker does.
         log.warning("accepting without a look at the models served: %s", error.reason)
         return wanted.options
-    return submissions.choose_model(wanted, served, services.settings)
+    return job_request.choose_model(wanted, served, services.settings)
 
 
 def _receive(services: Services, uploads: Uploads) -> Any:
@@ -133,8 +149,8 @@ def _gather(part: multipart.Part) -> bytes:
 
 def _announce(services: Services, job: Job) -> None:
     try:
-        services.ledger.enter(job)
-        services.doorbell.ring_plan(job.id)
+        services.ledger.enter(job.head)
+        services.doorbell.ring_control()
     except LedgerUnavailable as error:
         # The sweeper finds the open marker and enters the job once Redis is back.
         log.warning("job %s is accepted but not entered yet: %s", job.id, error.reason)

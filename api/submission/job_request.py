@@ -99,8 +99,15 @@ def decode_base64(source: Base64Source, pointer: str) -> bytes:
 
 def digest(document: Any, files: Sequence[tuple[str, str]]) -> str:
     """What two requests must share to be the same: the JSON document, and the names and hashes of the files."""
-    canonical = json.dumps([document, files], sort_keys=True, separators=(",", ":"))
+    canonical = json.dumps([_without_passwords(document), files], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _without_passwords(document: Any) -> Any:
+    """What is stored of a request must not tell a password, not even by its hash."""
+    if isinstance(document, dict):
+        return {key: "" if key == "password" else _without_passwords(value) for key, value in document.items()}
+    return [_without_passwords(one) for one in document] if isinstance(document, list) else document
 
 
 def job_id_of(idempotency_key: str) -> str:

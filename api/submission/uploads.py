@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
 from maskmill.api.submission.job_request import check_count
 from maskmill.shared.errors import BodyTooLarge
+from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
 from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.records import EntryForm
 from maskmill.shared.jobs.sources import PdfOptions, UploadSource
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
@@ -26,13 +30,16 @@ UNSAFE = re.compile(r'[<>:"|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 class Uploads:
     """Stores files for one job; small ones from memory, large ones by way of a temporary file, several at once."""
 
-    def __init__(self, storage: Storage, settings: Settings, job_id: str, *, folder: str = "") -> None:
+    def __init__(self, files: JobFiles, settings: Settings, folder: str) -> None:
         """`folder` keeps apart what two requests for the same job store."""
-        self._storage, self._settings, self._job_id, self._folder = storage, settings, job_id, folder
+        self._files, self._settings, self._folder = files, settings, folder
         self._pool = ThreadPoolExecutor(settings.store_threads, thread_name_prefix="upload")
         self._running: list[Future[None]] = []
         self._held: list[_Held] = []
         self._names: set[str] = set()
+        self._turns: dict[str, int] = {}
+        self._marked = False
+        self._password_key: str | None = None
         self.sources: list[UploadSource] = []
         self.digests: list[tuple[str, str]] = []
 
@@ -42,22 +49,34 @@ class Uploads:
         Raises BodyTooLarge past a limit of bytes or count, or what the store of an earlier file raised.
         """
         check_count(len(self.sources) + 1, self._settings)
+        self._mark()
         safe = self._unique(safe_name(name))
-        key = keys.inputs(self._job_id, f"{self._folder}{len(self.sources):06d}-{safe.rsplit('/', 1)[-1]}")
+        key = keys.inputs(self._files.job_id, f"{self._folder}/{len(self.sources):06d}-{safe.rsplit('/', 1)[-1]}")
         held = _Held()
         self._held.append(held)
         checksum = self._copy(pieces, held, pointer)
-        source = UploadSource(name=safe, key=key, pdf=pdf)
+        source = UploadSource(name=safe, key=key, form=_form_of(held.head), pdf=pdf)
         self.sources.append(source)
         self.digests.append((name, checksum))
         self._wait(self._settings.store_threads - 1)
-        self._running.append(self._pool.submit(held.store, self._storage, key))
+        self._running.append(self._pool.submit(held.store, self._files.storage, key))
         return source
+
+    def store_passwords(self, passwords: dict[str, str]) -> str:
+        """Store the PDFs' passwords beside the files; the key under which they lie."""
+        self._mark()
+        self._password_key = self._files.store_passwords(self._folder, passwords)
+        return self._password_key
 
     def finish(self) -> None:
         """Return once every file is stored; raises what a store raised."""
         self._wait(0)
         self._pool.shutdown()
+
+    def keep(self) -> None:
+        """The job is accepted: what was stored is its own."""
+        if self._marked:
+            self._files.mark_received(self._folder)
 
     def discard(self) -> None:
         """Delete what was stored, as the job was not accepted."""
@@ -65,7 +84,17 @@ class Uploads:
         for held in self._held:
             held.close()
         for source in self.sources:
-            self._storage.delete(source.key)
+            self._files.storage.delete(source.key)
+        if self._password_key:
+            self._files.storage.delete(self._password_key)
+        if self._marked:
+            self._files.mark_received(self._folder)
+
+    def _mark(self) -> None:
+        """Before the first is stored: what a killed process leaves behind must be found."""
+        if not self._marked:
+            self._files.mark_receiving(self._folder, time.time())
+            self._marked = True
 
     def _copy(self, pieces: Iterable[bytes], held: _Held, pointer: str) -> str:
         checksum = hashlib.sha256()
@@ -83,7 +112,11 @@ class Uploads:
             self._running.pop(0).result()
 
     def _unique(self, name: str) -> str:
-        unique = next(name for name in _variants(name) if name.casefold() not in self._names)
+        """The name, or one with "-2", "-3", ... behind its stem; upper and lower case are one."""
+        path, unique, folded = Path(name), name, name.casefold()
+        while unique.casefold() in self._names:
+            self._turns[folded] = self._turns.get(folded, 1) + 1
+            unique = path.with_name(f"{path.stem}-{self._turns[folded]}{path.suffix}").as_posix()
         self._names.add(unique.casefold())
         return unique
 
@@ -105,23 +138,22 @@ def _shorten(segment: str) -> str:
     return segment[: SEGMENT_CHARACTERS // 2].rstrip() + suffix
 
 
-def _variants(name: str) -> Iterator[str]:
-    yield name
-    path = Path(name)
-    number = 2
-    while True:
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}").as_posix()
-        number += 1
+def _form_of(head: bytes) -> EntryForm:
+    """What the first bytes say; a worker need not look at a picture before it runs it."""
+    return "paged" if sniff(head) in PAGED else "picture"
 
 
 class _Held:
     """The bytes of one file between request and storage: in memory while they are few, then in a temporary file."""
 
     def __init__(self) -> None:
+        self.head = b""
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
 
     def add(self, piece: bytes) -> None:
+        if len(self.head) < HEAD_BYTES:
+            self.head += piece[: HEAD_BYTES - len(self.head)]
         if self._file is None and len(self._memory) + len(piece) <= SPILL_BYTES:
             self._memory += piece
             return

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from shared.sources import PathSource
+
 from benchmarks.at_scale.storage import SlowStorage
 from shared import keys
 from shared.doorbell import Doorbell
 from shared.jobs import Job, Options, new_job_id
 from shared.ledger import Ledger
 from shared.settings import Settings
-from shared.sources import PathSource
 from tests.services.redis_server import run_redis
 
 MODEL = "shapes"

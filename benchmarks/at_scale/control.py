@@ -12,15 +12,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from worker.expand import Expander
+from worker.plan import Planner
+from worker.tasks import CONTROL_THREADS
+
 from benchmarks.at_scale import source
 from benchmarks.at_scale.bench import Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
 from benchmarks.at_scale.storage import SlowStorage
 from shared.connection import connect
 from shared.doorbell import CONTROL_QUEUE, PLAN, Doorbell
-from worker.expand import Expander
-from worker.plan import Planner
-from worker.tasks import CONTROL_THREADS
 
 GLANCE_SECONDS = 0.05
 

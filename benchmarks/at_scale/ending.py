@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from worker.close import Closer
+
 from benchmarks.at_scale.bench import Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
 from shared.doorbell import Doorbell
 from shared.egress import Egress
 from shared.replies import Replies
-from worker.close import Closer
 
 
 def close(bench: Bench, job_id: str, begin: Begin) -> Report:
@@ -23,6 +24,7 @@ def close(bench: Bench, job_id: str, begin: Begin) -> Report:
 def list_failed(bench: Bench, job_id: str, begin: Begin) -> Report:
     """Ask for the failed items page by page, each as long as may be, until there is no next."""
     from api.items import ItemsQuery, page
+
     from api.services import Services
 
     settings, storage = bench.settings, bench.storage()

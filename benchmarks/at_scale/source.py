@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 
 import worker.expand
-from benchmarks.at_scale.bench import MADE_UP
-from shared.jobs import Job
-from shared.settings import Settings
 from shared.sources import FileBytes, Location
 from worker.fetch import Fetcher
 from worker.listing import Entry
+
+from benchmarks.at_scale.bench import MADE_UP
+from shared.jobs import Job
+from shared.settings import Settings
 
 A_FOLDER = 1000
 JPEG = b"\xff\xd8\xff\xe0"

@@ -12,6 +12,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 
+from shared.results import image_name, json_name
+from worker.claim import Claimer
+from worker.leases import Leases
+from worker.render import Artifact, Rendered
+from worker.task import Done
+
 from benchmarks.at_scale.bench import MODEL, Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
 from benchmarks.at_scale.source import MadeUpBytes
@@ -20,13 +26,8 @@ from shared.connection import connect
 from shared.doorbell import Doorbell
 from shared.jobs import Failure
 from shared.ledger import Ledger, ShardLease
-from shared.results import image_name, json_name
-from worker.claim import Claimer
-from worker.leases import Leases
 from worker.pipeline import Pipeline
-from worker.render import Artifact, Rendered
 from worker.shards import ItemTask
-from worker.task import Done
 
 CLAIMERS = 4
 IDLE_SECONDS = 0.1

@@ -1,12 +1,13 @@
-"""Job, Item, Shard, Outcome and Options, as they are stored and sent; the job states and the moves between them."""
+"""Job, Item, Outcome and Options, as they are stored and sent; the job states and the moves between them."""
 
 from __future__ import annotations
 
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 
@@ -19,7 +20,13 @@ JOB_ID_PATTERN = r"^[0-9a-z]{8,40}$"
 JobState = Literal["queued", "planning", "running", "paused", "finalizing", "completed", "failed", "cancelled"]
 OutcomeStatus = Literal["succeeded", "failed", "skipped"]
 Lane = Literal["bulk", "interactive"]
+EntryForm = Literal["picture", "paged", "unknown"]
 MaskFormat = Literal["rle", "polygon", "dense"]
+
+SHARDS_A_PAGE = 32
+"""Shards whose items are planned, stored and entered together."""
+SHARDS_A_ROLLUP = 1000
+"""Shards whose outcomes are counted together in one file."""
 
 FINAL_STATES: frozenset[JobState] = frozenset({"completed", "failed", "cancelled"})
 
@@ -92,16 +99,33 @@ class Options(Wire):
     )
 
 
-class Job(Wire):
-    """A job as accepted, immutable; stored as job.json."""
+class JobHead(Wire):
+    """What workers, status and pages need of a job: all but its sources; stored as head.json."""
 
+    version: Literal[1] = 1
     id: str = Field(pattern=JOB_ID_PATTERN)
     created_at: float
-    sources: tuple[Source, ...]
     options: Options = Options()
     shard_size: int = Field(ge=1)
     name: str | None = Field(default=None, max_length=200)
+    passwords: str | None = Field(default=None, description="Where the passwords of its PDFs lie while it runs.")
+
+    @property
+    def page_size(self) -> int:
+        """Items in a plan page; only the last page has fewer."""
+        return self.shard_size * SHARDS_A_PAGE
+
+
+class Job(JobHead):
+    """A job as accepted, immutable; stored as job.json."""
+
+    sources: tuple[Source, ...]
     request_digest: str | None = None
+
+    @property
+    def head(self) -> JobHead:
+        """The job without its sources."""
+        return JobHead.model_validate({name: getattr(self, name) for name in JobHead.model_fields})
 
 
 class Failure(Wire):
@@ -128,27 +152,99 @@ class Item(Wire):
     location: Location
     page_index: int | None = None
     pdf: PdfOptions | None = None
+    source: int = Field(default=0, description="Which of the job's sources it is of, from 0.")
     failure: Failure | None = Field(default=None, description="Set by the planner where the input cannot be read.")
 
 
-class Shard(Wire):
-    """A run of consecutive items; `cursor` is where the planner goes on after it (none: it was the last)."""
+class Entry(Wire):
+    """What a listing finds: a file or URL, not yet its pages.
+
+    `position` is its place inside its source, from which the listing goes on; `name` what its results are called after;
+    `form` what its name says of it: one picture, a file that may have pages, or nothing. One of a folder whose bytes
+    turn out to be no picture is dropped if its name says nothing.
+    """
+
+    source: int
+    position: str
+    input_path: str
+    name: str
+    location: Location
+    form: EntryForm = "unknown"
+    pdf: PdfOptions | None = None
+    failure: Failure | None = None
+
+
+class ListingCursor(Wire):
+    """Where a listing goes on: behind `position` of the source of that number; None is before its first entry."""
+
+    source: int = 0
+    position: str | None = None
+
+
+class Expansion(Wire):
+    """What a worker found an entry to be: its pages as (first, last) pairs from 0, None for a plain picture.
+
+    `entry` counts the entries of its chunk; `location` is where its bytes lie from now on.
+    """
+
+    entry: int
+    pages: tuple[tuple[int, int], ...] | None = None
+    location: Location | None = None
+    failure: Failure | None = None
+
+
+class Chunk(Wire):
+    """A run of a listing that a worker has to look into; `after` is where the listing goes on, None at its end."""
+
+    number: int
+    after: ListingCursor | None
+    entries: tuple[Entry, ...]
+
+
+class PlanCursor(Wire):
+    """Where planning goes on: with the listing and, before it, behind an entry's page inside a stored chunk.
+
+    `chunks` counts the chunks that are stored; `inside` is (entry, page) of the last one, page None for a picture.
+    """
+
+    listing: ListingCursor | None = ListingCursor()
+    chunks: int = 0
+    inside: tuple[int, int | None] | None = None
+
+
+class PlanPage(Wire):
+    """A run of a job's items, SHARDS_A_PAGE shards of them; `cursor` is where planning goes on, None after the last."""
 
     number: int
     items: tuple[Item, ...]
-    cursor: dict[str, Any] | None = None
+    cursor: PlanCursor | None = None
+
+    def shard(self, number: int, head: JobHead) -> tuple[Item, ...]:
+        """The items of a shard of this page."""
+        start = (number % SHARDS_A_PAGE) * head.shard_size
+        return self.items[start : start + head.shard_size]
 
     def encode(self) -> bytes:
         """JSON lines: a header, then one line an item."""
-        header = Shard(number=self.number, items=(), cursor=self.cursor)
-        return b"".join(part.model_dump_json().encode() + b"\n" for part in (header, *self.items))
+        return encode_lines([self.model_copy(update={"items": ()})], whole=True) + encode_lines(self.items)
 
     @classmethod
-    def decode(cls, data: bytes) -> Shard:
+    def decode(cls, data: bytes) -> PlanPage:
         """The inverse of `encode`."""
         first, *rest = data.splitlines()
         items = tuple(Item.model_validate_json(line) for line in rest)
         return cls.model_validate_json(first).model_copy(update={"items": items})
+
+
+class Rollup(Wire):
+    """What became of SHARDS_A_ROLLUP shards: items by outcome, and the shards that hold failures with their number."""
+
+    number: int
+    shards: int
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failures: dict[int, int] = Field(default={}, description="Shards that hold failures, and how many.")
 
 
 class Outcome(Wire):
@@ -195,3 +291,24 @@ class JobStatus(Wire):
     rate: float | None = None
     eta_seconds: float | None = None
     error: Failure | None = None
+    trouble: str | None = Field(default=None, description="What its workers wait for, such as a storage that refuses.")
+
+
+def page_of(shard: int) -> int:
+    """The plan page that holds a shard's items."""
+    return shard // SHARDS_A_PAGE
+
+
+def rollup_of(shard: int) -> int:
+    """The roll-up that counts a shard."""
+    return shard // SHARDS_A_ROLLUP
+
+
+def shards_of(items: int, head: JobHead) -> int:
+    """How many shards so many items of a job make."""
+    return -(-items // head.shard_size)
+
+
+def encode_lines(records: Iterable[Wire], *, whole: bool = False) -> bytes:
+    """JSON lines; what is None is left out unless they are to be `whole`."""
+    return b"".join(record.model_dump_json(exclude_none=not whole).encode() + b"\n" for record in records)

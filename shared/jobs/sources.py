@@ -46,6 +46,7 @@ class UploadSource(Wire):
     type: Literal["upload"] = "upload"
     name: str
     key: str
+    form: Literal["picture", "paged", "unknown"] = "unknown"
     pdf: PdfOptions | None = None
 
 

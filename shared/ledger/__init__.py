@@ -4,22 +4,34 @@ Two rules hold everywhere:
 
 1. Storage is the truth. A shard is committed once its outcomes file is stored; the ledger only counts it.
    A ledger that comes back empty is entered again from storage and loses nothing.
-2. Whoever moves something shows the attempt that it was given. A stale attempt moves nothing.
+2. Whoever moves something shows the attempt or the token that it was given. A stale one moves nothing.
 
-Moves (one .lua file each): enter · claim_plan · add_shard · rest_plan · end_plan · claim · renew · release ·
-finish · move (cancel, pause, resume, fail) · close. Keys, below the prefix:
+Each move is one .lua file; _shared.lua, which stands before each of them, holds what several share. Keys, below the
+prefix:
 
-    jobs, open              all jobs by creation; those whose report is not stored yet
-    job:ID                  state, counts, planner's cursor and right (hash)
-    job:ID:shards           the shards not finished yet: items, attempt, crashes, owner (hash of JSON)
+    jobs, open, ended       all jobs by creation; those whose report is not stored yet; when to forget those that ended
+    job:ID                  state, counts, planner's cursor (hash)
+    job:ID:shards           shards that may be claimed or are: attempt, crashes, owner (hash of JSON); "eN" is chunk N
+                            of the listing, which a worker looks into
     job:ID:ready            those that nobody holds (sorted by number)
+    job:ID:done:G           counts of finished shards whose roll-up G is not stored yet (hash)
     job:ID:journal          in careful mode: "shard:item" -> times touched and not yet survived
     leases                  "job/shard" -> when its lease ends
     turns:MODEL, turn       jobs with ready shards, by priority, then by who waited longest
-    workers                 what each live worker serves (hash of JSON)
+    models                  the models of which something may be ready
+    work:due, work:rows     control work "plan/ID", "rollup/ID/G", "close/ID": when it is due or its lease ends; its row
+    work:token              counts the leases of control work
+    workers, seen           what each live worker serves (hash of JSON); when it last said so
 """
 
-from maskmill.shared.ledger.records import FinishedShard, ModelCard, PlanLease, ShardLease
+from maskmill.shared.ledger.records import (
+    FinishedShard,
+    ModelCard,
+    PlannedPages,
+    PlanStart,
+    ShardLease,
+    Work,
+)
 from maskmill.shared.ledger.store import Ledger
 
-__all__ = ["FinishedShard", "Ledger", "ModelCard", "PlanLease", "ShardLease"]
+__all__ = ["FinishedShard", "Ledger", "ModelCard", "PlanStart", "PlannedPages", "ShardLease", "Work"]

@@ -1,26 +1,28 @@
--- Lease the next ready shard of a model: highest priority first, then the jobs in turn.
--- KEYS: 1 the turns of the model, 2 the turn counter, 3 the leases
--- ARGV: 1 key prefix of jobs, 2 owner, 3 lease seconds
--- The job's own keys are built here, since which job it is is decided here.
--- Returns {job id, shard, attempt, crashes}, or nil where nothing is ready.
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1e6
+-- Lease the next ready shard (or chunk to look into) of a model: highest priority first, then the jobs in turn.
+-- ARGV: 1 model, 2 owner, 3 lease seconds
+-- Returns {job id, shard, attempt, crashes, 1 where its outcomes may be stored already}, or nil where nothing is ready.
+local turns = key('turns', ARGV[1])
 while true do
-  local job_id = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
-  if not job_id then return nil end
-  local job = ARGV[1] .. job_id
-  local state, priority = unpack(redis.call('HMGET', job, 'state', 'priority'))
+  local id = call('ZRANGE', turns, 0, 0)[1]
+  if not id then
+    call('SREM', key('models'), ARGV[1])
+    return nil
+  end
+  local job = key('job', id)
+  local state, priority, recovered = unpack(call('HMGET', job, 'state', 'priority', 'recovered'))
   local claimable = state == 'planning' or state == 'running'
-  local shard = claimable and redis.call('ZPOPMIN', job .. ':ready')[1]
-  if shard then
-    local entry = cjson.decode(redis.call('HGET', job .. ':shards', shard))
+  local shard = claimable and call('ZPOPMIN', job .. ':ready')[1]
+  local text = shard and call('HGET', job .. ':shards', shard)
+  if text then
+    local entry = cjson.decode(text)
     entry.attempt = entry.attempt + 1
     entry.owner = ARGV[2]
-    redis.call('HSET', job .. ':shards', shard, cjson.encode(entry))
-    redis.call('ZADD', KEYS[3], now + ARGV[3], job_id .. '/' .. shard)
-    redis.call('HSETNX', job, 'started_at', now)
-    redis.call('ZADD', KEYS[1], -priority * 1e12 + redis.call('INCR', KEYS[2]), job_id)
-    return {job_id, tonumber(shard), entry.attempt, entry.crashes}
+    call('HSET', job .. ':shards', shard, cjson.encode(entry))
+    call('ZADD', key('leases'), now() + ARGV[3], id .. '/' .. shard)
+    call('HSETNX', job, 'started_at', now())
+    call('ZADD', turns, -priority * 1e12 + call('INCR', key('turn')), id)
+    return {id, shard, entry.attempt, entry.crashes, (entry.attempt > 1 or recovered == '1') and 1 or 0}
+  elseif not shard then
+    call('ZREM', turns, id)
   end
-  redis.call('ZREM', KEYS[1], job_id)
 end

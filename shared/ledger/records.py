@@ -5,40 +5,85 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus
+from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus, PlanCursor
 from maskmill.shared.jobs.sources import Wire
+
+TROUBLE_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class PlanLease:
-    """The right to go on planning a job, from `cursor` (None: from the start)."""
+class Work:
+    """Control work in hand: its kind, its job, what of it, and the token that shows whose it is.
 
+    `failures` counts those who had it before and did not bring it to an end, `error` is what the last one said.
+    """
+
+    kind: str
     job_id: str
-    attempt: int
+    part: str
+    token: int
+    failures: int = 0
+    error: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the ledger calls it."""
+        return "/".join(filter(None, (self.kind, self.job_id, self.part)))
+
+
+@dataclass(frozen=True)
+class PlanStart:
+    """Where to go on planning: pages, shards and items so far; `recovered` where the ledger was lost in between."""
+
+    pages: int
     shards: int
     planned: int
-    cursor: dict[str, Any] | None
+    cursor: PlanCursor
+    recovered: bool
+
+
+@dataclass(frozen=True)
+class PlannedPages:
+    """Pages that are stored: how many, with how many shards and items; `cursor` behind them, None after the last."""
+
+    pages: int
+    shards: int
+    items: int
+    cursor: PlanCursor | None
 
 
 @dataclass(frozen=True)
 class ShardLease:
-    """The right to run a shard; `crashes` counts the workers that died with it."""
+    """The right to run a shard, or to look into a chunk of the listing where it `expands`.
+
+    `crashes` counts the workers that died with it; `look` says that its outcomes may be stored already.
+    """
 
     job_id: str
     shard: int
     attempt: int
     crashes: int
+    expands: bool = False
+    look: bool = False
+
+    @property
+    def member(self) -> str:
+        """What the ledger calls it."""
+        return f"e{self.shard}" if self.expands else str(self.shard)
 
 
 @dataclass(frozen=True)
 class FinishedShard:
-    """What `finish` found: whether it counted, the job's state now, and whether the planner should go on."""
+    """What `finish` found: whether it counted, and the job's state now.
+
+    `control_due` says that control work has become due, `admitted` how many more shards can be claimed.
+    """
 
     verdict: str
     state: JobState
-    hungry: bool
+    control_due: bool
+    admitted: int
 
 
 class ModelCard(Wire):
@@ -79,6 +124,7 @@ def job_status(job_id: str, fields: Mapping[str, str], now: float) -> JobStatus:
             "rate": rate,
             "eta_seconds": _eta(left, rate, times["progress_at"], now) if going else None,
             "error": _error(fields),
+            "trouble": _trouble(fields, now),
         }
     )
 
@@ -91,6 +137,12 @@ def _error(fields: Mapping[str, str]) -> Failure | None:
         return None
     reason = f"{fields['failed']} items failed, more than max_failure_rate {fields['max_failure_rate']} allows"
     return Failure(stage="run", code="too_many_failures", reason=reason)
+
+
+def _trouble(fields: Mapping[str, str], now: float) -> str | None:
+    """What a worker of the job waits for, if it said so lately."""
+    fresh = float(fields.get("trouble_at", 0)) > now - TROUBLE_SECONDS
+    return fields.get("trouble") if fresh else None
 
 
 def _time(fields: Mapping[str, str], name: str) -> float | None:

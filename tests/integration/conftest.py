@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 
@@ -10,11 +11,12 @@ from flask.testing import FlaskClient
 
 from maskmill.api import create_app
 from maskmill.api.services import Services
-from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import Failure, Item, Outcome, Shard
+from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.records import SHARDS_A_PAGE, Failure, Item, OutcomeStatus, PlanPage, page_of
 from maskmill.shared.jobs.sources import StoredBytes
 from maskmill.shared.ledger import ModelCard
 from maskmill.shared.settings import Settings
+from maskmill.worker.outcomes import outcome_of
 from tests.onnx_models import head_of, write_package
 from tests.services import RedisServer, run_redis
 from tests.services.api_server import ApiServer, run_api
@@ -84,32 +86,33 @@ def drop_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
             yield server
 
 
-def plan_shard(services: Services, job_id: str, number: int, names: list[str]) -> Shard:
-    """Store a shard as the planner does."""
+def plan_shards(services: Services, job_id: str, shards: list[list[str]]) -> None:
+    """Store the items of these shards as the planner does: all but the last are full."""
     size = services.settings.shard_size
-    items = tuple(
-        Item(number=number * size + place, input_path=name, name=name, location=StoredBytes(key=f"inputs/{name}"))
-        for place, name in enumerate(names)
-    )
-    shard = Shard(number=number, items=items)
-    services.storage.put(keys.shard(job_id, number), shard.encode())
-    return shard
+    assert all(len(names) == size for names in shards[:-1])
+    names = list(itertools.chain.from_iterable(shards))
+    items = [
+        Item(number=number, input_path=name, name=name, location=StoredBytes(key=f"inputs/{name}"))
+        for number, name in enumerate(names)
+    ]
+    files = JobFiles(services.storage, job_id)
+    length = size * SHARDS_A_PAGE
+    for number in range(len(items) // length + 1):
+        files.store_page(PlanPage(number=number, items=tuple(items[number * length : (number + 1) * length])))
 
 
-def finish_shard(services: Services, job_id: str, shard: Shard, failures: dict[str, Failure] | None = None) -> None:
+def finish_shard(services: Services, job_id: str, shard: int, failures: dict[str, Failure] | None = None) -> None:
     """Store artifacts and outcomes as a worker does: what `failures` names fails, the rest succeeds."""
-    lines = []
-    for item in shard.items:
+    files = JobFiles(services.storage, job_id)
+    head, page = files.head(), files.page(page_of(shard))
+    assert head
+    assert page
+    outcomes = []
+    for item in page.shard(shard, head):
         failure = (failures or {}).get(item.name)
         artifacts = {} if failure else {"json": f"{item.name}_res.json", "image": f"{item.name}_res.jpg"}
         for kind, name in artifacts.items():
-            services.storage.put(keys.artifact(job_id, name), f"{kind} of {item.name}".encode())
-        outcome = Outcome(
-            number=item.number,
-            status="failed" if failure else "succeeded",
-            input_path=item.input_path,
-            artifacts=artifacts,
-            error=failure,
-        )
-        lines.append(outcome.model_dump_json())
-    services.storage.put(keys.outcome(job_id, shard.number), "\n".join(lines).encode())
+            files.store_artifact(name, f"{kind} of {item.name}".encode(), "application/octet-stream")
+        status: OutcomeStatus = "failed" if failure else "succeeded"
+        outcomes.append(outcome_of(item, status, artifacts=artifacts, error=failure))
+    files.commit(shard, outcomes)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import FINAL_STATES, Item, Job, JobStatus, Options, Outcome, Shard, new_job_id
+from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.records import FINAL_STATES, Item, Job, JobStatus, Options, Outcome, new_job_id
 from maskmill.shared.jobs.sources import Source
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import open_storage
 from maskmill.worker.device import parse_devices
-from maskmill.worker.outcomes import read_outcomes
 from maskmill.worker.processes.supervisor import CONTROL_ROLES, Role, Supervisor, device_role
 
 
@@ -28,7 +28,7 @@ class Workers:
     def __init__(self, settings: Settings, roles: Sequence[Role]) -> None:
         self.settings = settings
         self.storage = open_storage(settings)
-        self.ledger = Ledger(settings.redis_url, settings.redis_prefix)
+        self.ledger = Ledger(settings.redis_url, settings.redis_prefix, window=settings.window_shards)
         self.doorbell = Doorbell(settings)
         self._supervisor = Supervisor(roles, settings)
         self._stop = threading.Event()
@@ -51,8 +51,10 @@ class Workers:
     def submit(self, sources: Sequence[Source], options: Options | None = None, *, shard_size: int = 8) -> str:
         """Accept a job as the API does, and enter it."""
         job_id = self.accept(sources, options, shard_size=shard_size)
-        self.ledger.enter(Job.model_validate_json(self.storage.get(keys.job(job_id))))
-        self.doorbell.ring_plan(job_id)
+        head = self.files(job_id).head()
+        assert head
+        self.ledger.enter(head)
+        self.doorbell.ring_control()
         return job_id
 
     def accept(self, sources: Sequence[Source], options: Options | None = None, *, shard_size: int = 8) -> str:
@@ -61,9 +63,12 @@ class Workers:
         job = Job(
             id=new_job_id(), created_at=time.time(), sources=tuple(sources), options=settled, shard_size=shard_size
         )
-        self.storage.put(keys.open_marker(job.id), b"")
-        self.storage.put(keys.job(job.id), job.model_dump_json().encode())
+        assert self.files(job.id).store_job(job)
         return job.id
+
+    def files(self, job_id: str) -> JobFiles:
+        """The job's files."""
+        return JobFiles(self.storage, job_id)
 
     def wait(self, job_id: str, seconds: float = 120) -> JobStatus:
         """The job's report, once it is written."""
@@ -82,17 +87,14 @@ class Workers:
 
     def outcomes(self, job_id: str) -> list[Outcome]:
         """Every outcome that is stored, in order."""
-        return [
-            outcome
-            for key in self.storage.list(keys.outcomes(job_id))
-            for outcome in read_outcomes(self.storage.get(key))
-        ]
+        numbers = [keys.number_of(key) for key in self.storage.list(keys.outcomes(job_id))]
+        return [outcome for number in numbers for outcome in self.files(job_id).outcomes(number) or ()]
 
     def items(self, job_id: str) -> list[Item]:
         """Every item that is planned, in order."""
-        return [
-            item for key in self.storage.list(keys.shards(job_id)) for item in Shard.decode(self.storage.get(key)).items
-        ]
+        files = self.files(job_id)
+        pages = [files.page(number) for number in range(files.page_count())]
+        return [item for page in pages if page for item in page.items]
 
     def artifacts(self, job_id: str) -> dict[str, bytes]:
         """Every artifact by its name."""

@@ -1,80 +1,214 @@
-"""Close a job: give every item its outcome, count the outcomes that are stored, write the report."""
+"""Finalize a job: count its shards by roll-ups, give every item its outcome, write the report.
+
+A roll-up is made when the last of its shards is committed, and those that are missing when the job ends. Closing reads
+roll-ups only: for ten million items some hundred requests, whatever became of them, and one roll-up in memory.
+"""
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import FINAL_STATES, Counts, Job, JobStatus, Shard
-from maskmill.shared.ledger import Ledger
+from maskmill.shared.jobs.job_files import JobFiles, count
+from maskmill.shared.jobs.records import (
+    FINAL_STATES,
+    SHARDS_A_ROLLUP,
+    Counts,
+    JobHead,
+    JobStatus,
+    PlanPage,
+    Rollup,
+    page_of,
+    shards_of,
+)
+from maskmill.shared.ledger import Ledger, Work
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
-from maskmill.worker.outcomes import commit, outcome_of, stored_counts
+from maskmill.worker.control.runner import InHand
+from maskmill.worker.outcomes import outcome_of
+
+READS_AT_ONCE = 16
+CLOSE_AGAIN_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
-class Closer:
-    """What closing needs; one for the process, safe in many threads and twice for one job."""
+class RollupMaker:
+    """The handler of "rollup": what became of a run of shards, from the ledger or from what is stored.
+
+    `recounts` is for a store whose conditional write lets two writers win at once: there the ledger may have counted
+    what the other has overwritten, so the stored outcomes are counted.
+    """
+
+    storage: Storage
+    ledger: Ledger
+    recounts: bool = False
+
+    def run(self, work: Work, _in_hand: InHand) -> float | None:
+        """Store the roll-up whose last shard was committed."""
+        number = int(work.part)
+        finished = self.ledger.finished(work.job_id, number)
+        if len(finished) == SHARDS_A_ROLLUP:
+            self.make(JobFiles(self.storage, work.job_id), number, SHARDS_A_ROLLUP)
+        return None
+
+    def give_up(self, _work: Work, _reason: str) -> float | None:
+        """Closing makes it again."""
+        return None
+
+    def make(self, files: JobFiles, number: int, shards: int) -> Rollup:
+        """Store the roll-up of so many shards, all of which are committed."""
+        first = number * SHARDS_A_ROLLUP
+        known = {} if self.recounts else self.ledger.finished(files.job_id, number)
+        missing = [shard for shard in range(first, first + shards) if shard not in known]
+        rollup = _sum_up(number, itertools.chain(known.items(), _stored_counts(files, missing)))
+        files.store_rollup(rollup)
+        self.ledger.forget_finished(files.job_id, number)
+        return rollup
+
+
+@dataclass(frozen=True)
+class Finalizer:
+    """The handler of "close"; one for the process, safe in many threads and twice for one job."""
 
     settings: Settings
     storage: Storage
     ledger: Ledger
+    rollups: RollupMaker
 
-    def close(self, job_id: str) -> None:
+    def run(self, work: Work, in_hand: InHand) -> float | None:
         """Close the job if it is over and still open."""
+        job_id = work.job_id
         status = self.ledger.status(job_id)
-        if status is None or not self.ledger.is_open(job_id):
+        if status is not None and self.ledger.is_open(job_id) and _is_over(status):
+            self._close(status, in_hand)
+        return None
+
+    def _close(self, status: JobStatus, in_hand: InHand) -> None:
+        files = JobFiles(self.storage, status.id)
+        head = files.head()
+        counts = self._count(files, head, status, in_hand) if head else Counter[str]()
+        if in_hand.lost:
             return
-        if status.state != "finalizing" and status.state not in FINAL_STATES:
-            return
-        for number in self._unsettled(job_id):
-            self._skip(job_id, number)
-        report = self._report(status)
-        self.storage.put(keys.report(job_id), report.model_dump_json().encode(), if_absent=True)
-        self.ledger.close(job_id, report.counts, self.settings.keep_seconds)
-        self.storage.delete(keys.open_marker(job_id))
+        report = _final(status, counts)
+        files.store_report(report)
+        self.ledger.close(status.id, report.counts, self.settings.keep_seconds)
+        files.forget_open()
 
-    def _unsettled(self, job_id: str) -> list[int]:
-        """The stored shards without outcomes: those the ledger holds, and one a planner stored and could not enter."""
-        stored, settled = (
-            {keys.number_of(key) for key in self.storage.list(top)}
-            for top in (keys.shards(job_id), keys.outcomes(job_id))
-        )
-        return sorted(stored - settled)
+    def give_up(self, _work: Work, _reason: str) -> float | None:
+        """Nothing else can close it: it is tried anew later."""
+        return CLOSE_AGAIN_SECONDS
 
-    def _skip(self, job_id: str, number: int) -> None:
-        """Settle a shard that will not run: its items are skipped, unless a worker has committed it meanwhile."""
-        shard = Shard.decode(self.storage.get(keys.shard(job_id, number)))
-        skipped = [outcome_of(item, "skipped") for item in shard.items]
-        self.ledger.settle(job_id, number, commit(self.storage, job_id, number, skipped))
-
-    def _report(self, status: JobStatus) -> JobStatus:
-        """The final status, its counts taken from the outcomes that are stored."""
+    def _count(self, files: JobFiles, head: JobHead, status: JobStatus, in_hand: InHand) -> Counter[str]:
         counted: Counter[str] = Counter()
-        for key in self.storage.list(keys.outcomes(status.id)):
-            counted.update(stored_counts(self.storage, status.id, keys.number_of(key)) or {})
-        total = sum(counted.values())
-        counts = Counts(total=total, planned=total, **counted)
-        state = "completed" if status.state == "finalizing" else status.state
-        update = {"state": state, "counts": counts, "finished_at": time.time(), "eta_seconds": None}
-        return status.model_copy(update=update)
+        plan = _Plan.read(files, head)
+        claimed = plan.shards if status.state == "finalizing" else self._claimed(files, plan.shards)
+        for number in range(-(-plan.shards // SHARDS_A_ROLLUP)):
+            counted.update(self._rollup(files, plan, number, claimed))
+            in_hand.progress()
+            if in_hand.lost:
+                break
+        return counted
+
+    def _claimed(self, files: JobFiles, planned: int) -> int:
+        """How many of the first shards a worker may ever have claimed."""
+        admitted, recovered = self.ledger.admitted(files.job_id)
+        if not recovered:
+            return min(planned, admitted)
+        # An earlier ledger let a window of them be claimed behind the last that was committed.
+        numbers = itertools.count()
+        whole = next(number for number in numbers if (stored := files.rollup(number)) is None or _is_short(stored))
+        last = max(files.committed_shards(whole * SHARDS_A_ROLLUP, (whole + 2) * SHARDS_A_ROLLUP), default=-1)
+        return min(planned, max(admitted, whole * SHARDS_A_ROLLUP, last + 1) + self.ledger.window)
+
+    def _rollup(self, files: JobFiles, plan: _Plan, number: int, claimed: int) -> dict[str, int]:
+        first, last = plan.span(number)
+        stored = files.rollup(number)
+        if stored is None or stored.shards < last - first:
+            self._skip_uncommitted(files, plan, range(first, min(last, claimed)))
+            ran = self.rollups.make(files, number, max(min(last, claimed) - first, 0))
+            # What nobody can have claimed has no file of outcomes: its items are skipped, and the roll-up says so.
+            left = plan.items_from(max(first, claimed), last)
+            stored = ran.model_copy(update={"shards": last - first, "skipped": ran.skipped + left})
+            files.store_rollup(stored)
+        return {"succeeded": stored.succeeded, "failed": stored.failed, "skipped": stored.skipped}
+
+    def _skip_uncommitted(self, files: JobFiles, plan: _Plan, shards: range) -> None:
+        """Settle what will not run: its items are skipped, unless a worker commits it at the last moment."""
+        if not shards:
+            return
+        known = self.ledger.finished(files.job_id, shards.start // SHARDS_A_ROLLUP)
+        if len(known) >= len(shards):
+            return
+        committed = set(files.committed_shards(shards.start, shards.stop))
+        for shard in (shard for shard in shards if shard not in committed):
+            skipped = [outcome_of(item, "skipped") for item in plan.page(page_of(shard)).shard(shard, plan.head)]
+            self.ledger.count_stored(files.job_id, shard, files.commit(shard, skipped))
 
 
-def enter_again(storage: Storage, ledger: Ledger) -> list[str]:
-    """Enter the open jobs that the ledger does not hold, as after a loss of Redis; the ids of those entered."""
-    entered = []
-    for key in storage.list(keys.OPEN):
-        job_id = key.removeprefix(keys.OPEN)
-        if ledger.is_open(job_id) or storage.size(keys.job(job_id)) is None:
-            continue
-        if storage.size(keys.report(job_id)) is not None:
-            storage.delete(key)
-            continue
-        if not ledger.enter(Job.model_validate_json(storage.get(keys.job(job_id)))):
-            continue
-        if storage.size(keys.cancelled(job_id)) is not None:
-            ledger.cancel(job_id)
-        entered.append(job_id)
-    return entered
+class _Plan:
+    """The plan of a job that is over: how many items and shards, and its pages, the last that was read kept."""
+
+    def __init__(self, files: JobFiles, head: JobHead, items: int) -> None:
+        self.head, self.items, self.shards = head, items, shards_of(items, head)
+        self._files = files
+        self._page: PlanPage | None = None
+
+    @classmethod
+    def read(cls, files: JobFiles, head: JobHead) -> _Plan:
+        pages = files.page_count()
+        last = files.page(pages - 1) if pages else None
+        return cls(files, head, (pages - 1) * head.page_size + len(last.items) if last else 0)
+
+    def span(self, rollup: int) -> tuple[int, int]:
+        """The first shard of a roll-up, and that behind its last."""
+        return rollup * SHARDS_A_ROLLUP, min((rollup + 1) * SHARDS_A_ROLLUP, self.shards)
+
+    def items_from(self, first: int, last: int) -> int:
+        """How many items the shards from `first` to before `last` hold."""
+        size = self.head.shard_size
+        return max(min(last * size, self.items) - min(first * size, self.items), 0)
+
+    def page(self, number: int) -> PlanPage:
+        if self._page is None or self._page.number != number:
+            self._page = self._files.page(number)
+        assert self._page is not None, "pages are numbered without a gap"
+        return self._page
+
+
+def _is_over(status: JobStatus) -> bool:
+    return status.state == "finalizing" or status.state in FINAL_STATES
+
+
+def _is_short(rollup: Rollup) -> bool:
+    return rollup.shards < SHARDS_A_ROLLUP
+
+
+def _stored_counts(files: JobFiles, shards: list[int]) -> Iterator[tuple[int, dict[str, int]]]:
+    with ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix="count") as pool:
+        for shard, outcomes in zip(shards, pool.map(files.outcomes, shards), strict=True):
+            yield shard, count(outcomes or [])
+
+
+def _sum_up(number: int, counts: Iterator[tuple[int, dict[str, int]]]) -> Rollup:
+    total: Counter[str] = Counter()
+    failures: dict[int, int] = {}
+    shards = 0
+    for shard, counted in counts:
+        shards += 1
+        total.update(counted)
+        if counted.get("failed"):
+            failures[shard] = counted["failed"]
+    return Rollup(number=number, shards=shards, failures=dict(sorted(failures.items())), **total)
+
+
+def _final(status: JobStatus, counted: Counter[str]) -> JobStatus:
+    """The final status, its counts taken from what is stored."""
+    total = sum(counted.values())
+    counts = Counts(total=total, planned=total, **counted)
+    state = "completed" if status.state == "finalizing" else status.state
+    update = {"state": state, "counts": counts, "finished_at": time.time(), "eta_seconds": None, "trouble": None}
+    return status.model_copy(update=update)

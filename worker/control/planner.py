@@ -1,7 +1,8 @@
-"""Plan a job: its sources become items, its items shards, each stored before it can be claimed.
+"""Plan a job: its listing becomes items, its items pages of shards, each stored before it can be claimed.
 
-Planning goes on from the ledger's cursor, runs ahead of the workers by a bounded window, and may be killed
-anywhere: a shard that is stored already is adopted as it is, never made anew.
+The planner only lists. Entries that may have pages are stored as a chunk, and a worker looks into them. It goes on from
+the ledger's cursor and may be killed anywhere: a page or chunk that is stored already is adopted as it is, never made
+anew. It lists as fast as it can; how many shards can be claimed at once is the ledger's to bound.
 """
 
 from __future__ import annotations
@@ -9,106 +10,224 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from maskmill.shared.doorbell import CONTROL_QUEUE, Doorbell
-from maskmill.shared.errors import KeyNotFound, RequestError
-from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import Failure, Job, Shard
-from maskmill.shared.ledger import Ledger, PlanLease
+from maskmill.shared.doorbell import Doorbell
+from maskmill.shared.errors import RequestError
+from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.records import (
+    SHARDS_A_ROLLUP,
+    Chunk,
+    Entry,
+    Expansion,
+    Failure,
+    Item,
+    Job,
+    ListingCursor,
+    PlanCursor,
+    PlanPage,
+    shards_of,
+)
+from maskmill.shared.ledger import Ledger, PlannedPages, PlanStart, Work
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
-from maskmill.worker.outcomes import settle_stored
-from maskmill.worker.retry import patiently
-from maskmill.worker.sources.pages import Expander
+from maskmill.worker.control.runner import InHand
+from maskmill.worker.sources.listing import entries
+from maskmill.worker.sources.pages import items_of
 
-WAIT_SECONDS = 30
+CHUNK_ENTRIES = 1024
+# A worker that looks into a chunk makes the planning due again; these are for one that does not come.
+WAIT_SECONDS, LOOK_AGAIN_SECONDS = 3.0, 30.0
+
+
+class NotExpandedYet(Exception):
+    """No worker has looked into the chunk yet."""
 
 
 @dataclass(frozen=True)
 class Planner:
-    """What planning needs; one for the process, safe in many threads."""
+    """The handler of "plan"; one for the process, safe in many threads."""
 
     settings: Settings
     storage: Storage
     ledger: Ledger
     doorbell: Doorbell
-    expander: Expander
 
-    def plan(self, job_id: str) -> None:
-        """Go on planning the job until it is planned, its window is full for long, or another planner has it."""
-        lease = self.ledger.claim_plan(job_id)
-        if lease is None:
-            return
-        job = Job.model_validate_json(self.storage.get(keys.job(job_id)))
-        try:
-            ended = self._add_shards(job, lease)
-        except RequestError as error:
-            self.ledger.fail(job_id, Failure.of("plan", error))
-            self.doorbell.ring_close(job_id)
-            return
-        if ended and self.ledger.end_plan(lease) in ("finalizing", "failed"):
-            self.doorbell.ring_close(job_id)
-        elif not ended:
-            self.ledger.rest_plan(lease)
-
-    def _add_shards(self, job: Job, lease: PlanLease) -> bool:
-        if lease.shards and lease.cursor is None:
-            return True
-        for shard, adopted in self._shards(job, lease):
-            if not self._add(lease, shard):
-                if not adopted and self.ledger.is_over(job.id):
-                    self.storage.delete(keys.shard(job.id, shard.number))
-                return False
-            if adopted and settle_stored(self.storage, self.ledger, job.id, shard.number):
-                continue
-            self.doorbell.ring("bulk", job.options.model)
-        return True
-
-    def _add(self, lease: PlanLease, shard: Shard) -> bool:
-        """Enter the shard, waiting while the window is full; False where somebody else should go on."""
-        give_up = time.monotonic() + WAIT_SECONDS
-        while True:
-            verdict = self.ledger.add_shard(lease, shard.number, len(shard.items), shard.cursor)
-            if verdict != "full":
-                return verdict == "added"
-            if time.monotonic() > give_up or self.doorbell.waiting(CONTROL_QUEUE):
-                return False
-            time.sleep(0.1)
-
-    def _shards(self, job: Job, lease: PlanLease) -> Iterator[tuple[Shard, bool]]:
-        """The shards from the lease's cursor on, stored; and whether each was there before."""
-        number, planned, cursor = lease.shards, lease.planned, lease.cursor
-        fresh: Iterator[Shard] | None = None
-        while True:
-            shard = self._stored(job.id, number)
-            adopted = shard is not None
-            if shard is None:
-                fresh = fresh or self._cut(job, number, planned, cursor)
-                shard = next(fresh)
-                patiently(self.storage.put, keys.shard(job.id, number), shard.encode(), if_absent=True)
-            else:
-                fresh = None
-            yield shard, adopted
-            if shard.cursor is None:
-                return
-            number, planned, cursor = number + 1, planned + len(shard.items), shard.cursor
-
-    def _stored(self, job_id: str, number: int) -> Shard | None:
-        try:
-            return Shard.decode(patiently(self.storage.get, keys.shard(job_id, number)))
-        except KeyNotFound:
+    def run(self, work: Work, in_hand: InHand) -> float | None:
+        """Go on planning the job until it is planned, or a worker has to look into a chunk first."""
+        start = self.ledger.begin_plan(work.job_id, work)
+        if start is None:
             return None
+        files = JobFiles(self.storage, work.job_id)
+        job = files.job()
+        if job is None:
+            raise RequestError("its job.json is not in the storage any more")
+        try:
+            Planning(self, work, in_hand, files, job, start).run()
+        except NotExpandedYet:
+            return LOOK_AGAIN_SECONDS
+        return None
 
-    def _cut(self, job: Job, number: int, planned: int, cursor: dict[str, Any] | None) -> Iterator[Shard]:
-        """Cut the items behind `cursor` into shards; only the last has no cursor, and may be short."""
-        found = self.expander.items(job, planned, cursor)
-        following = next(found, None)
-        for shard in itertools.count(number):
-            run = [] if following is None else [following, *itertools.islice(found, job.shard_size - 1)]
-            following = next(found, None)
-            items = tuple(item for item, _ in run)
-            if items and items[-1].number >= self.settings.max_items:
-                raise RequestError(f"the job has more than {self.settings.max_items} items, the most one job may have")
-            yield Shard(number=shard, items=items, cursor=run[-1][1] if following else None)
+    def give_up(self, work: Work, reason: str) -> float | None:
+        """The job fails."""
+        if not self.ledger.is_over(work.job_id):
+            self.ledger.fail(work.job_id, Failure(stage="plan", code="cannot_be_planned", reason=reason))
+            self.doorbell.ring_control()
+        return None
+
+
+@dataclass
+class Planning:
+    """One planner's work on one job."""
+
+    planner: Planner
+    work: Work
+    in_hand: InHand
+    files: JobFiles
+    job: Job
+    at: PlanStart
+    _going: bool = field(default=True)
+
+    def run(self) -> None:
+        """Adopt what is stored, then list on."""
+        if self.at.recovered and not self.at.pages:
+            self._adopt_rollups()
+        cursor = self._adopt_pages()
+        if cursor is None:
+            return
+        for page in self._pages(cursor):
+            self.files.store_page(page)
+            self._add(PlannedPages(1, shards_of(len(page.items), self.job), len(page.items), page.cursor))
+            if not self._going:
+                return
+
+    def _adopt_rollups(self) -> None:
+        for number in itertools.count():
+            rollup = self.files.rollup(number)
+            if rollup is None or rollup.shards < SHARDS_A_ROLLUP:
+                return
+            first = number * SHARDS_A_ROLLUP
+            if not self.planner.ledger.adopt_rollup(self.job.id, self.work, first, rollup):
+                return
+            self.in_hand.progress()
+
+    def _adopt_pages(self) -> PlanCursor | None:
+        """Count the pages that are stored and not counted; where to go on, None where that was all."""
+        count = self.files.page_count(self.at.pages)
+        last = self.files.page(count - 1) if count > self.at.pages else None
+        if last is None:
+            return self.at.cursor
+        items = (count - 1) * self.job.page_size + len(last.items)
+        shards = shards_of(items, self.job)
+        added = PlannedPages(count - self.at.pages, shards - self.at.shards, items - self.at.planned, last.cursor)
+        self._add(added)
+        return last.cursor if self._going else None
+
+    def _add(self, added: PlannedPages) -> None:
+        verdict, claimable = self.planner.ledger.add_pages(self.job.id, self.work, self.at.pages, added)
+        if verdict == "added":
+            self.at = PlanStart(
+                self.at.pages + added.pages,
+                self.at.shards + added.shards,
+                self.at.planned + added.items,
+                added.cursor or self.at.cursor,
+                False,
+            )
+            self.in_hand.progress()
+            if claimable:
+                self.planner.doorbell.ring("bulk", self.job.options.model, claimable)
+            if added.cursor is None:
+                self.planner.doorbell.ring_control()
+            return
+        self._going = False
+        if added.pages == 1 and self.planner.ledger.is_over(self.job.id):
+            # It never counted: no item of it is to have an outcome.
+            self.files.drop_page(self.at.pages)
+
+    def _pages(self, cursor: PlanCursor) -> Iterator[PlanPage]:
+        """The pages behind the cursor; all are full but the last, which has no cursor and may be empty."""
+        found = self._items(cursor)
+        for number in itertools.count(self.at.pages):
+            run = list(itertools.islice(found, self.job.page_size))
+            first = number * self.job.page_size
+            if first + len(run) > self.planner.settings.max_items:
+                most = self.planner.settings.max_items
+                raise RequestError(f"the job has more than {most} items, the most one job may have")
+            items = tuple(item.model_copy(update={"number": first + place}) for place, (item, _) in enumerate(run))
+            last = len(run) < self.job.page_size
+            yield PlanPage(number=number, items=items, cursor=None if last else run[-1][1])
+            if last:
+                return
+
+    def _items(self, cursor: PlanCursor) -> Iterator[tuple[Item, PlanCursor]]:
+        """The items behind the cursor, not numbered yet, each with the cursor behind it."""
+        chunks = cursor.chunks
+        if cursor.inside is not None:
+            chunk = self.files.chunk(chunks - 1)
+            assert chunk is not None, "a page is stored after the chunk that it is made of"
+            yield from self._items_inside(chunk, cursor.inside)
+        if cursor.listing is None:
+            return
+        listed = entries(self.job, self.planner.settings, cursor.listing)
+        while run := list(itertools.islice(listed, CHUNK_ENTRIES)):
+            if all(_is_plain(entry) for entry in run):
+                yield from ((_item(entry), PlanCursor(listing=_behind(entry), chunks=chunks)) for entry in run)
+                continue
+            after = _behind(run[-1]) if len(run) == CHUNK_ENTRIES else None
+            chunk = self._stored(Chunk(number=chunks, after=after, entries=tuple(run)))
+            chunks += 1
+            yield from self._items_inside(chunk, None)
+            if chunk.entries[-1].position != run[-1].position:
+                # The one that is stored was listed earlier, when the folder held something else.
+                yield from self._items(PlanCursor(listing=chunk.after, chunks=chunks))
+                return
+
+    def _stored(self, chunk: Chunk) -> Chunk:
+        """The chunk as it is stored: by whoever came first."""
+        self.files.store_chunk(chunk)
+        stored = self.files.chunk(chunk.number)
+        assert stored is not None, "it was stored just now"
+        return stored
+
+    def _items_inside(self, chunk: Chunk, inside: tuple[int, int | None] | None) -> Iterator[tuple[Item, PlanCursor]]:
+        expansions = self._expansions(chunk.number)
+        for number, entry in enumerate(chunk.entries):
+            if inside is not None and number < inside[0]:
+                continue
+            for item in items_of(entry, expansions.get(number)):
+                here = (number, item.page_index)
+                if inside is None or here[0] > inside[0] or (here[1] is not None and here[1] > (inside[1] or 0)):
+                    yield item, PlanCursor(listing=chunk.after, chunks=chunk.number + 1, inside=here)
+
+    def _expansions(self, chunk: int) -> dict[int, Expansion]:
+        """What a worker found; it is asked where none has looked yet. Raises NotExpandedYet after a while."""
+        found = self.files.expansions(chunk)
+        if found is not None:
+            return found
+        if self.planner.ledger.add_expansion(self.job.id, self.work, chunk) != "added":
+            raise NotExpandedYet
+        self.planner.doorbell.ring("bulk", self.job.options.model)
+        give_up = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < give_up and not self.in_hand.lost:
+            time.sleep(0.02)
+            if not self.planner.ledger.is_looked_into(self.job.id, chunk):
+                continue
+            found = self.files.expansions(chunk)
+            if found is not None:
+                self.in_hand.progress()
+                return found
+        raise NotExpandedYet
+
+
+def _is_plain(entry: Entry) -> bool:
+    """Whether it is one item, by what its name says or because it has failed already."""
+    return entry.form == "picture" or entry.failure is not None
+
+
+def _item(entry: Entry) -> Item:
+    (item,) = items_of(entry, None)
+    return item
+
+
+def _behind(entry: Entry) -> ListingCursor:
+    return ListingCursor(source=entry.source, position=entry.position)

@@ -1,21 +1,23 @@
-"""The tick that makes up for whatever was lost: expired leases, unheard bells, stalled planners, a lost Redis."""
+"""The tick that makes up for whatever was lost: expired leases, unheard bells, a lost Redis. It costs what is due."""
 
 from __future__ import annotations
 
+import itertools
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maskmill.shared.doorbell import CONTROL_QUEUE, Doorbell, queue_name
-from maskmill.shared.errors import MaskmillError
-from maskmill.shared.jobs.records import JobStatus
+from maskmill.shared.doorbell import Doorbell
+from maskmill.shared.errors import MaskmillError, StorageRefused
+from maskmill.shared.jobs.job_files import JobFiles, abandoned_uploads, open_job_ids
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
-from maskmill.worker.control.finalizer import enter_again
 
-CONTROL_BACKLOG = 100
-RECOVER_EVERY = 10
+RECOVER_SECONDS = 20.0
+IDS_AT_ONCE = 1000
+MANY = 1_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -29,48 +31,59 @@ class Sweeper:
     ledger: Ledger
     doorbell: Doorbell
 
-    def sweep_until(self, stopped_within: Callable[[float], bool]) -> None:
-        """Sweep every few seconds, until `stopped_within` that time; an outage is logged and waited out."""
-        tick = 0
+    def sweep_until(self, stopped_within: Callable[[float], bool], swept: Callable[[], None] = lambda: None) -> None:
+        """Sweep every few seconds, until `stopped_within` that time; an outage is logged and waited out.
+
+        `swept` is called after each round.
+        """
+        recovered_at = -RECOVER_SECONDS
         while not stopped_within(self.settings.sweep_seconds):
+            swept()
             try:
-                if tick % RECOVER_EVERY == 0:
-                    self.recover()
                 self.sweep()
-                tick += 1
+                if time.monotonic() - recovered_at >= min(RECOVER_SECONDS, 10 * self.settings.sweep_seconds):
+                    self.recover()
+                    recovered_at = time.monotonic()
+            except StorageRefused as error:
+                logger.error("sweep put off, the storage refuses: %s", error)
             except MaskmillError as error:
                 logger.warning("sweep put off: %s", error)
-                tick = 0
+                recovered_at = -RECOVER_SECONDS
+            except Exception:
+                # Nothing may end what frees leases.
+                logger.exception("sweep failed")
+
+    def sweep(self) -> None:
+        """Free what expired, and ring for what waits without a bell."""
+        for job_id, shard in self.ledger.expire():
+            logger.warning("shard %s/%s was not renewed; it is free again", job_id, shard)
+        if due := self.ledger.due_work():
+            self.doorbell.ring_control(due)
+        for model in self.ledger.models_with_work():
+            self.doorbell.ring("bulk", model, MANY)
 
     def recover(self) -> None:
         """Enter open jobs that storage knows and the ledger does not, and forget what is long over."""
-        for job_id in enter_again(self.storage, self.ledger):
-            logger.warning("job %s entered again from storage", job_id)
-            self.doorbell.ring_plan(job_id)
-        self.ledger.trim()
+        ids = open_job_ids(self.storage)
+        while run := list(itertools.islice(ids, IDS_AT_ONCE)):
+            for job_id, is_open in zip(run, self.ledger.are_open(run), strict=True):
+                if not is_open and self._enter_again(JobFiles(self.storage, job_id)):
+                    logger.warning("job %s entered again from storage", job_id)
+        for folder in abandoned_uploads(self.storage, time.time()):
+            logger.warning("uploads of a request that never became a job are removed: %s", folder)
+        self.ledger.forget()
 
-    def sweep(self) -> None:
-        """Free what expired and ring for every open job that waits without a message."""
-        for job_id, shard in self.ledger.expire():
-            logger.warning("shard %s/%d was not renewed; it is free again", job_id, shard)
-        room = CONTROL_BACKLOG - self.doorbell.waiting(CONTROL_QUEUE)
-        hungry: set[str] = set()
-        for status in filter(None, map(self.ledger.status, self.ledger.open_jobs())):
-            if status.state in ("planning", "running") and self.ledger.ready(status.id):
-                hungry.add(status.model)
-            if room > 0 and self._ring_control(status):
-                room -= 1
-        for model in hungry:
-            if not self.doorbell.waiting(queue_name("bulk", model)):
-                self.doorbell.ring("bulk", model)
-
-    def _ring_control(self, status: JobStatus) -> bool:
-        if status.state in ("queued", "planning"):
-            if self.ledger.plan_is_held(status.id):
-                return False
-            self.doorbell.ring_plan(status.id)
-        elif status.state in ("finalizing", "completed", "failed", "cancelled"):
-            self.doorbell.ring_close(status.id)
-        else:
+    def _enter_again(self, files: JobFiles) -> bool:
+        if not files.is_accepted():
+            files.forget_unaccepted(time.time())
             return False
+        if files.report() is not None:
+            files.forget_open()
+            return False
+        head = files.head()
+        if head is None or not self.ledger.enter(head, recovered=True, paused=files.is_paused()):
+            return False
+        if files.is_cancelled():
+            self.ledger.cancel(head.id)
+        self.doorbell.ring_control()
         return True

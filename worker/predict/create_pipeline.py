@@ -22,7 +22,7 @@ from maskmill.worker.models.library.default_device import default_device
 from maskmill.worker.predict.paddlex_config import NAME, configure, read_config
 from maskmill.worker.predict.predictor import Input, Predictor
 from maskmill.worker.predict.results import Result, ResultMaker, failed_result, with_input
-from maskmill.worker.sources.artifact_names import Names
+from maskmill.worker.sources.artifact_names import Names, seed_name
 
 # By these PaddleX chooses an engine; here it is onnxruntime.
 ENGINE = frozenset({"use_hpip", "hpi_config", "engine", "engine_config", "pp_option"})
@@ -122,7 +122,7 @@ class InstanceSegmentation:
             if done.failure and self._on_error == "raise":
                 raise InputError(with_input(item.input_path or item.name, done.failure.reason)) from done.error
             result: Result = failed_result(item, done.failure) if done.failure else done.value
-            result.name = names.claim(item.name.rpartition("/")[2])
+            result.name = names.claim(seed_name(item.input_path or item.name, item.page_index))
             yield result
 
 

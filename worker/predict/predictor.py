@@ -174,7 +174,7 @@ class Predictor:
 
     def _expanded(self, sources: Sequence[Source], options: Options) -> Iterator[Item]:
         job = Job(id=new_job_id(), created_at=time.time(), sources=tuple(sources), options=options, shard_size=1)
-        return (item for item, _ in self._expander.items(job, 0, None))
+        return self._expander.items(job)
 
     def _in_memory(self, frame: Frame) -> FrameItem:
         """The frame as an item; one that is no picture has failed, and a subclass of arrays is left behind."""

@@ -20,7 +20,7 @@ from typing import Any, cast
 from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 
-from maskmill.shared.doorbell import CLOSE, CONTROL_QUEUE, PLAN, RUN, celery_app, queue_name
+from maskmill.shared.doorbell import CONTROL, CONTROL_QUEUE, RUN, celery_app, queue_name
 from maskmill.shared.errors import CannotStart, MaskmillError
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.logs import set_up_logging
@@ -73,13 +73,19 @@ def _names(settings: Settings) -> list[str]:
 
 
 def serve_control(settings: Settings) -> None:
-    """Plan and close jobs until told to stop."""
-    from maskmill.worker.processes.wiring import open_control
+    """Do control work until told to stop."""
+    from maskmill.worker.processes.wiring import keep_control, open_control
 
     app = celery_app(settings)
-    control = open_control(settings)
-    app.task(name=PLAN)(control.planner.plan)
-    app.task(name=CLOSE)(control.closer.close)
+    draining = threading.Event()
+    control = open_control(settings, draining.is_set)
+    signals.worker_shutting_down.connect(lambda **_: draining.set(), weak=False)
+
+    def run(_: str) -> None:
+        control.runner.run()
+
+    app.task(name=CONTROL)(run)
+    threading.Thread(target=keep_control, args=(control, CONTROL_THREADS), name="keep", daemon=True).start()
     _listen(app, settings, [CONTROL_QUEUE], ["--pool", "threads", "--concurrency", str(CONTROL_THREADS)], "control")
 
 

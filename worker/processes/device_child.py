@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from maskmill.shared.doorbell import queue_name
 from maskmill.shared.errors import MaskmillError
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.ledger import ModelCard
@@ -18,12 +20,16 @@ from maskmill.shared.settings import Settings
 from maskmill.worker.device import Device, limit_threads
 from maskmill.worker.interactive import Answerer
 from maskmill.worker.models import Model, load
+from maskmill.worker.patient_storage import PatientStorage
 from maskmill.worker.pipeline.pipeline import Pipeline
+from maskmill.worker.pipeline.progress import Progress
 from maskmill.worker.processes.heartbeat import stamp, stamp_file
 from maskmill.worker.processes.wiring import open_services
-from maskmill.worker.retry import outage
+from maskmill.worker.retry import outage, trouble
 from maskmill.worker.shards.claimer import Claimer
+from maskmill.worker.shards.expansion import ChunkExpander
 from maskmill.worker.shards.leases import Leases
+from maskmill.worker.sources.pages import Expander
 
 BEAT_SECONDS = 1.0
 SERVE_SECONDS = 10.0
@@ -41,6 +47,8 @@ class DeviceChild:
         self._settings = settings
         self._services = services = open_services(settings)
         self._leases = Leases(services.ledger)
+        self._looking = Progress()
+        self._lane = lane
         self._stamp = stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}")
         self._pipelines = [self._open_pipeline(name, device, lane) for name in settings.models]
         open_runner = self._answerer if lane == "interactive" else partial(self._claimer, draining=draining)
@@ -59,7 +67,19 @@ class DeviceChild:
 
     def _claimer(self, pipeline: Pipeline, draining: Callable[[], bool]) -> Claimer:
         at = self._services
-        return Claimer(self.owner, pipeline, at.storage, at.ledger, at.doorbell, at.fetcher, self._leases, draining)
+        storage = PatientStorage(at.storage)
+        looker = ChunkExpander(at.ledger, Expander(self._settings, storage, at.fetcher), self._looking)
+        return Claimer(
+            owner=self.owner,
+            pipeline=pipeline,
+            storage=storage,
+            ledger=at.ledger,
+            doorbell=at.doorbell,
+            fetcher=at.fetcher,
+            expander=looker,
+            leases=self._leases,
+            draining=draining,
+        )
 
     def run(self, model: str) -> None:
         """Run what is ready for `model` in this child's lane: shards, or requests that wait."""
@@ -71,27 +91,35 @@ class DeviceChild:
             self._services.ledger.leave(self.owner)
 
     def _beat(self) -> None:
-        cards = [card(pipeline.model) for pipeline in self._pipelines]
-        renewed = served = 0.0
-        while True:
-            now = time.monotonic()
-            stalled = any(line.progress.stalled(self._settings.stall_seconds) for line in self._pipelines)
-            if outage() or not stalled:
-                stamp(self._stamp)
-                if now - renewed > self._settings.lease_seconds / 4:
-                    self._leases.renew()
-                    renewed = now
-                if now - served > SERVE_SECONDS:
-                    served = now if self._serve(cards) else 0.0
-            time.sleep(min(BEAT_SECONDS, self._settings.lease_seconds / 8))
+        rounds = itertools.count()
+        renew_every = max(round(self._settings.lease_seconds / 4 / self._pause), 1)
+        serve_every = max(round(SERVE_SECONDS / self._pause), 1)
+        for number in rounds:
+            try:
+                self._beat_once(renew=number % renew_every == 0, serve=number % serve_every == 0)
+            except MaskmillError as error:
+                logger.warning("not renewed or registered: %s", error)
+            except Exception:
+                # Without this thread the supervisor would end a worker that works.
+                logger.exception("not renewed or registered")
+            time.sleep(self._pause)
 
-    def _serve(self, cards: list[ModelCard]) -> bool:
-        try:
-            self._services.ledger.serve(self.owner, cards)
-        except MaskmillError as error:
-            logger.warning("not registered: %s", error)
-            return False
-        return True
+    @property
+    def _pause(self) -> float:
+        return min(BEAT_SECONDS, self._settings.lease_seconds / 8)
+
+    def _beat_once(self, *, renew: bool, serve: bool) -> None:
+        moving = [self._looking, *(pipeline.progress for pipeline in self._pipelines)]
+        if not outage() and any(progress.stalled(self._settings.stall_seconds) for progress in moving):
+            return
+        stamp(self._stamp)
+        if renew:
+            self._leases.renew(trouble())
+        if serve:
+            models = [pipeline.model for pipeline in self._pipelines]
+            self._services.ledger.serve(self.owner, [card(model) for model in models], trouble())
+            for model in models:
+                self._services.doorbell.listen(queue_name(self._lane, model.name), self.owner)
 
 
 def card(model: Model) -> ModelCard:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from maskmill.shared.doorbell import Doorbell
+from maskmill.shared.doorbell import CONTROL_QUEUE, LISTEN_SECONDS, Doorbell
 from maskmill.shared.egress.http import Egress
+from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage, open_storage
-from maskmill.worker.control.finalizer import Closer
+from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner
+from maskmill.worker.control.runner import Handler, WorkRunner
 from maskmill.worker.control.sweeper import Sweeper
 from maskmill.worker.sources.fetch import Fetcher
-from maskmill.worker.sources.pages import Expander
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,21 +48,43 @@ def open_services(settings: Settings) -> Services:
 
 @dataclass(frozen=True)
 class Control:
-    """The control worker: plans and closes jobs."""
+    """The control worker: does what is due for jobs beside their shards."""
 
-    planner: Planner
-    closer: Closer
+    owner: str
+    ledger: Ledger
+    doorbell: Doorbell
+    runner: WorkRunner
 
 
-def open_control(settings: Settings) -> Control:
+def open_control(settings: Settings, draining: Callable[[], bool]) -> Control:
     """The control worker's composition root."""
-    services = open_services(settings)
-    expander = Expander(settings, services.storage, services.fetcher)
-    planner = Planner(settings, services.storage, services.ledger, services.doorbell, expander)
-    return Control(planner, Closer(settings, services.storage, services.ledger))
+    at = open_services(settings)
+    rollups = RollupMaker(at.storage, at.ledger)
+    handlers: dict[str, Handler] = {
+        "plan": Planner(settings, at.storage, at.ledger, at.doorbell),
+        "rollup": rollups,
+        "close": Finalizer(settings, at.storage, at.ledger, rollups),
+    }
+    owner = f"{settings.host_name}/control/{os.getpid()}"
+    return Control(owner, at.ledger, at.doorbell, WorkRunner(at.ledger, handlers, draining))
 
 
 def open_sweeper(settings: Settings) -> Sweeper:
     """The sweeper's composition root."""
-    services = open_services(settings)
-    return Sweeper(settings, services.storage, services.ledger, services.doorbell)
+    at = open_services(settings)
+    return Sweeper(settings, at.storage, at.ledger, at.doorbell)
+
+
+def keep_control(control: Control, threads: int) -> None:
+    """Keep the leases of what a control worker has in hand, and say that it hears; for a thread of its own."""
+    pause = min(control.ledger.lease_seconds / 4, LISTEN_SECONDS / 4)
+    while True:
+        try:
+            control.runner.keep()
+            control.doorbell.listen(CONTROL_QUEUE, control.owner, threads)
+        except LedgerUnavailable as error:
+            logger.warning("leases of control work not renewed: %s", error)
+        except Exception:
+            # Without this thread, another would take over what this process is still doing.
+            logger.exception("leases of control work not renewed")
+        time.sleep(pause)

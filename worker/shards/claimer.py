@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from maskmill.shared.doorbell import Doorbell
-from maskmill.shared.errors import WorkerCrashed
-from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import Failure, Item, Job, Shard
+from maskmill.shared.errors import KeyNotFound, LedgerUnavailable, WorkerCrashed
+from maskmill.shared.jobs.job_files import JobFiles, count
+from maskmill.shared.jobs.records import Failure, Item, JobHead, PlanPage, page_of
 from maskmill.shared.ledger import Ledger, ShardLease
 from maskmill.shared.storage import Storage
-from maskmill.worker.outcomes import commit, stored_counts
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.retry import patiently
+from maskmill.worker.shards.expansion import ChunkExpander
+from maskmill.worker.shards.item_task import ItemTask
 from maskmill.worker.shards.leases import Leases
-from maskmill.worker.shards.shard_run import ItemTask, ShardRun
+from maskmill.worker.shards.shard_run import Held, ShardRun
 from maskmill.worker.sources.fetch import Fetcher
 
 TURN_SECONDS = 20
 TOUCHES = 2
-KEPT_JOBS = 8
+KEPT_JOBS, KEPT_PAGES = 8, 4
+COMMITS_AT_ONCE = 8
+# Where committing is slower than the device, claiming waits.
+MOST_LEASES = 32
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KnownJob:
+    """What a job's shards have in common."""
+
+    head: JobHead
+    passwords: dict[str, str]
 
 
 @dataclass
@@ -40,22 +53,27 @@ class Claimer:
     ledger: Ledger
     doorbell: Doorbell
     fetcher: Fetcher
+    expander: ChunkExpander
     leases: Leases
     draining: Callable[[], bool]
-    _committing: queue.Queue[ShardRun] = field(default_factory=queue.Queue)
-    _job: Callable[[str], Job] = field(init=False)
+    _committing: ThreadPoolExecutor = field(init=False)
+    _expanding: ThreadPoolExecutor = field(init=False)
+    _job: Callable[[str], KnownJob] = field(init=False)
+    _page: Callable[[str, int], PlanPage] = field(init=False)
 
     def __post_init__(self) -> None:
-        # A job is immutable and may name thousands of sources: it is not read again for each of its shards.
+        # Neither changes once it is stored.
         self._job = lru_cache(KEPT_JOBS)(self._read_job)
-        threading.Thread(target=self._commit_all, name="commit", daemon=True).start()
+        self._page = lru_cache(KEPT_PAGES)(self._read_page)
+        self._committing = ThreadPoolExecutor(COMMITS_AT_ONCE, thread_name_prefix="commit")
+        self._expanding = ThreadPoolExecutor(1, thread_name_prefix="expand")
 
     def run(self) -> None:
         """Claim and run until nothing is ready, a turn is over, or the worker drains; see the last through."""
         model = self.pipeline.model.name
         turn_over = time.monotonic() + TURN_SECONDS
         while not self.draining():
-            lease = None if time.monotonic() > turn_over else patiently(self.ledger.claim, model, self.owner)
+            lease = self._claim(model) if time.monotonic() < turn_over else None
             if lease is not None:
                 self._start(lease)
             elif len(self.leases):
@@ -65,34 +83,66 @@ class Claimer:
         while len(self.leases):
             self.leases.wait_for_change(0.5)
         if time.monotonic() > turn_over and not self.draining():
-            self.doorbell.ring("bulk", model)
+            self._ring(self.doorbell.ring, "bulk", model)
+
+    def _claim(self, model: str) -> ShardLease | None:
+        while len(self.leases) >= MOST_LEASES:
+            self.leases.wait_for_change(0.5)
+        return patiently(self.ledger.claim, model, self.owner)
 
     def _start(self, lease: ShardLease) -> None:
-        job = self._job(lease.job_id)
-        # Also at a first attempt: a ledger made anew from storage counts the attempts anew.
-        counts = stored_counts(self.storage, lease.job_id, lease.shard)
-        if counts is not None:
-            self._finish(job, lease, counts)
+        try:
+            known = self._job(lease.job_id)
+            if lease.expands:
+                held = Held(lease, known.head)
+                self.leases.hold(held)
+                self._expanding.submit(self._end, self._expand, held)
+            else:
+                self._start_shard(lease, known)
+        except KeyNotFound as error:
+            logger.error("shard %s/%s cannot run: %s", lease.job_id, lease.member, error.reason)
+            patiently(self.ledger.fail, lease.job_id, Failure.of("run", error))
+            self._ring(self.doorbell.ring_control)
+
+    def _start_shard(self, lease: ShardLease, known: KnownJob) -> None:
+        files = self._files(lease.job_id)
+        stored = files.outcomes(lease.shard) if lease.look else None
+        if stored is not None:
+            self._finish(lease, count(stored))
             return
-        shard = Shard.decode(patiently(self.storage.get, keys.shard(lease.job_id, lease.shard)))
-        run = ShardRun(lease, job, shard.items, self._committing.put)
+        items = self._page(lease.job_id, page_of(lease.shard)).shard(lease.shard, known.head)
+        run = ShardRun(lease, known.head, items, self._commit_soon, known.passwords)
         self.leases.hold(run)
         if not run.items:
-            self._committing.put(run)
+            self._commit_soon(run)
         elif lease.crashes:
             self._run_carefully(run)
         else:
             for item in run.items:
                 self._put(run, item)
 
-    def _read_job(self, job_id: str) -> Job:
-        return Job.model_validate_json(patiently(self.storage.get, keys.job(job_id)))
+    def _files(self, job_id: str) -> JobFiles:
+        return JobFiles(self.storage, job_id)
+
+    def _read_job(self, job_id: str) -> KnownJob:
+        files = self._files(job_id)
+        head = files.head()
+        if head is None:
+            raise KeyNotFound(f"head.json of job {job_id} is not in the storage any more")
+        return KnownJob(head, files.passwords(head))
+
+    def _read_page(self, job_id: str, number: int) -> PlanPage:
+        page = self._files(job_id).page(number)
+        if page is None:
+            raise KeyNotFound(f"page {number} of the plan of job {job_id} is not in the storage any more")
+        return page
 
     def _put(self, run: ShardRun, item: Item, after: Callable[[], None] | None = None) -> None:
         if item.failure:
             run.fail(item, item.failure)
         else:
-            self.pipeline.put(ItemTask(run, item, self.pipeline.model, self.storage, self.fetcher, after))
+            files = self._files(run.lease.job_id)
+            self.pipeline.put(ItemTask(run, item, self.pipeline.model, files, self.fetcher, after))
 
     # A shard whose worker died may hold the input that killed it: one item at a time, each noted before it is touched.
 
@@ -111,29 +161,42 @@ class Claimer:
                 over.wait()
             patiently(self.ledger.survived, run.lease, item.number)
 
-    # Commits
+    # What waits for the storage, several at once.
 
-    def _commit_all(self) -> None:
-        while True:
-            run = self._committing.get()
-            try:
-                self._commit(run)
-            except Exception:
-                logger.exception("shard %s/%d is not committed", run.lease.job_id, run.lease.shard)
-            self.leases.drop(run)
+    def _commit_soon(self, run: ShardRun) -> None:
+        self._committing.submit(self._end, self._commit, run)
+
+    def _end(self, task: Callable[[Any], None], held: Held) -> None:
+        try:
+            task(held)
+        except Exception:
+            logger.exception("shard %s/%s is not committed", held.lease.job_id, held.lease.member)
+        self.leases.drop(held)
 
     def _commit(self, run: ShardRun) -> None:
-        job_id, number = run.lease.job_id, run.lease.shard
         if not run.whole:
             patiently(self.ledger.release, run.lease)
             return
-        patiently(self.storage.put, keys.annotation(job_id, number), run.annotation_lines())
-        counts = commit(self.storage, job_id, number, run.outcomes)
-        self._finish(run.job, run.lease, counts)
+        files = self._files(run.lease.job_id)
+        files.store_annotations(run.lease.shard, run.annotation_lines())
+        self._finish(run.lease, files.commit(run.lease.shard, run.outcomes))
 
-    def _finish(self, job: Job, lease: ShardLease, counts: dict[str, int]) -> None:
+    def _expand(self, held: Held) -> None:
+        if self.expander.expand(held, self._files(held.lease.job_id)):
+            self._finish(held.lease, {})
+        else:
+            patiently(self.ledger.release, held.lease)
+
+    def _finish(self, lease: ShardLease, counts: dict[str, int]) -> None:
         finished = patiently(self.ledger.finish, lease, counts)
-        if finished.hungry:
-            patiently(self.doorbell.ring_plan, job.id)
-        if finished.state in ("finalizing", "failed"):
-            patiently(self.doorbell.ring_close, job.id)
+        if finished.control_due:
+            self._ring(self.doorbell.ring_control)
+        if finished.admitted:
+            self._ring(self.doorbell.ring, "bulk", self.pipeline.model.name, finished.admitted)
+
+    def _ring(self, ring: Callable[..., None], *what: object) -> None:
+        """Ring; a bell that cannot be rung now is rung by the sweeper."""
+        try:
+            ring(*what)
+        except LedgerUnavailable as error:
+            logger.warning("not rung: %s", error)

@@ -1,4 +1,4 @@
-"""The shards that this process holds, kept by renewing them; a renewal also tells of cancel and pause."""
+"""The leases that this process holds, kept by renewing them; a renewal also tells of cancel and pause."""
 
 from __future__ import annotations
 
@@ -7,43 +7,48 @@ import threading
 
 from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.ledger import Ledger
-from maskmill.worker.shards.shard_run import ShardRun
+from maskmill.worker.shards.shard_run import Held
 
 logger = logging.getLogger(__name__)
 
 
 class Leases:
-    """Held shards; `renew` is to be called several times within a lease's length."""
+    """Held leases; `renew` is to be called several times within a lease's length."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._held: dict[tuple[str, int], ShardRun] = {}
+        self._held: dict[tuple[str, str], Held] = {}
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def hold(self, run: ShardRun) -> None:
-        """Renew this shard from now on."""
+    def hold(self, held: Held) -> None:
+        """Renew this lease from now on."""
         with self._changed:
-            self._held[run.lease.job_id, run.lease.shard] = run
+            self._held[held.lease.job_id, held.lease.member] = held
 
-    def drop(self, run: ShardRun) -> None:
+    def drop(self, held: Held) -> None:
         """Renew it no longer."""
         with self._changed:
-            self._held.pop((run.lease.job_id, run.lease.shard), None)
+            self._held.pop((held.lease.job_id, held.lease.member), None)
             self._changed.notify_all()
 
     def wait_for_change(self, seconds: float) -> None:
-        """Wait until a shard is dropped, `seconds` at most."""
+        """Wait until a lease is dropped, `seconds` at most."""
         with self._changed:
             self._changed.wait(seconds)
 
-    def renew(self) -> None:
-        """Renew every held shard; where Redis is away the work goes on, since storage decides what counts."""
-        for run in list(self._held.values()):
+    def renew(self, trouble: str = "") -> None:
+        """Renew every lease, saying what this worker waits for.
+
+        Where Redis is away the work goes on, since storage decides what counts.
+        """
+        with self._changed:
+            held_now = list(self._held.values())
+        for held in held_now:
             try:
-                run.state = self._ledger.renew(run.lease)
+                held.state = self._ledger.renew(held.lease, trouble)
             except LedgerUnavailable as error:
                 logger.warning("lease not renewed: %s", error)
                 return

@@ -1,18 +1,49 @@
-"""Artifact names: two inputs of a job never share one, and the same job always gets the same names."""
+"""What an item's results are called: a pure function of its input's own path, so that no neighbour can change it.
+
+    cats/1.jpg             cats/1
+    cats/1.png             cats/1.png        beside 1.jpg both have results
+    scan.pdf, page 0       scan.pdf_0        beside scan_0.jpg both have results
+
+Two paths never share a name: what is cut off is ".jpg" alone, and only where no other dot is left; a name without any
+dot, or one that looks like a page's, gets a dot at its end.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 # A store takes 255 bytes between two slashes; page numbers and "_res.json" need some of them.
 MOST_BYTES = 200
+PAGE_LIKE = re.compile(r"_\d+$|\.$")
 
 
 def clean(name: str) -> str:
     """The name as text that any store takes: bytes that are no UTF-8 replaced."""
     return os.fsencode(name).decode("utf-8", "replace").replace("\x00", "")
+
+
+def artifact_name(path: str, page: int | None = None) -> str:
+    """The name of the results of the input at `path`, relative to its job, or of a page of it."""
+    folder, slash, base = path.rpartition("/")
+    base = _shortened(base)
+    if page is not None:
+        dotted = base if "." in base and not base.endswith(".") else f"{base}."
+        return f"{folder}{slash}{dotted}_{page}"
+    if base.endswith(".jpg") and "." not in base[:-4] and base != ".jpg":
+        return f"{folder}{slash}{base[:-4]}"
+    dot = "." if "." not in base or PAGE_LIKE.search(base) else ""
+    return f"{folder}{slash}{base}{dot}"
+
+
+def seed_name(input_path: str, page: int | None = None) -> str:
+    """What PaddleX calls the results of an input: its file name without the last suffix, and its page."""
+    path = urlsplit(input_path).path if "://" in input_path else input_path
+    return stem(path) + (f"_{page}" if page is not None else "")
 
 
 def stem(path: str) -> str:
@@ -22,31 +53,27 @@ def stem(path: str) -> str:
 
 
 class Names:
-    """Gives every name once; one that was there before gets "-2", "-3", ... behind it."""
+    """Gives every name once; one that was there before gets "-2", "-3", ... behind its stem."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken: set[str] = set(taken)
         self._turns: dict[str, int] = {}
 
-    def claim(self, wanted: str) -> str:
-        """`wanted`, or the next name like it that is free."""
-        name = wanted
+    def claim(self, wanted: str, suffix: str = "") -> str:
+        """`wanted` and `suffix`, or the next name like it that is free."""
+        name = wanted + suffix
         while name in self._taken:
-            self._turns[wanted] = self._turns.get(wanted, 1) + 1
-            name = f"{wanted}-{self._turns[wanted]}"
+            self._turns[wanted + suffix] = self._turns.get(wanted + suffix, 1) + 1
+            name = f"{wanted}-{self._turns[wanted + suffix]}{suffix}"
         self._taken.add(name)
         return name
 
 
-def distinct(stems: Iterable[str]) -> list[str]:
-    """The stems in order, each made a name of its own as `Names` does."""
-    names = Names()
-    return [names.claim(wanted) for wanted in stems]
-
-
-def paged(name: str, pages: Collection[int], siblings: Collection[str]) -> str:
-    """`name`, or a longer one where a page of it ("scan_0") would meet a sibling of that name in its folder."""
-    folder, slash, base = name.rpartition("/")
-    while any(f"{base}_{page}" in siblings for page in pages):
-        base += "-pages"
-    return f"{folder}{slash}{base}"
+def _shortened(base: str) -> str:
+    """The file name, or where it is too long its beginning and a hash of the whole."""
+    data = base.encode()
+    if len(data) <= MOST_BYTES:
+        return base
+    suffix = PurePosixPath(base).suffix[:16]
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    return f"{data[: MOST_BYTES - 40].decode('utf-8', 'ignore')}~{digest}{suffix}"

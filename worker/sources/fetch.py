@@ -27,7 +27,7 @@ class Fetcher:
     """
 
     def __init__(self, settings: Settings, storage: Storage, egress: Egress) -> None:
-        self._settings = settings
+        self.settings = settings
         self._storage = storage
         self._egress = egress
         self._lock = threading.Lock()
@@ -82,7 +82,7 @@ class Fetcher:
         if isinstance(location, UrlBytes) or sniff(data[:HEAD_BYTES]) not in PAGED:
             return
         self._kept[key] = data
-        while sum(map(len, self._kept.values())) > self._settings.max_input_bytes:
+        while sum(map(len, self._kept.values())) > self.settings.max_input_bytes:
             self._kept.popitem(last=False)
 
     def _read(self, location: Location) -> bytes:
@@ -114,10 +114,10 @@ class Fetcher:
             yield file
 
     def _allowed(self, path: str) -> Path:
-        return allowed_path(path, self._settings.local_roots)
+        return allowed_path(path, self.settings.local_roots)
 
     def _check_size(self, where: str, size: int) -> None:
-        limit = self._settings.max_input_bytes
+        limit = self.settings.max_input_bytes
         if size > limit:
             raise TooManyBytes(f"{where} has {size} bytes, and {limit} are the most allowed (MASKMILL_MAX_INPUT_BYTES)")
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from maskmill.shared.errors import InputNotFound, MaskmillError
 from maskmill.shared.folder_inputs import LeftOut, natural, read_folder
-from maskmill.shared.jobs.records import Job
+from maskmill.shared.jobs.records import Entry, EntryForm, Failure, Job, ListingCursor
 from maskmill.shared.jobs.sources import (
     FileBytes,
     Location,
@@ -23,21 +23,13 @@ from maskmill.shared.jobs.sources import (
 )
 from maskmill.shared.roots import allowed_path
 from maskmill.shared.settings import Settings
-from maskmill.worker.sources.artifact_names import clean, distinct, stem
+from maskmill.worker.sources.artifact_names import Names, clean
 
-
-@dataclass(frozen=True)
-class Entry:
-    """One file or URL; `position` is its path inside its source, `siblings` the artifact names beside its own."""
-
-    source: int
-    position: str
-    input_path: str
-    name: str
-    siblings: frozenset[str]
-    pdf: PdfOptions
-    location: Location
-    error: MaskmillError | None = None
+# What a name says; what is of neither kind has to be looked into.
+PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"}) | frozenset(
+    {".avif", ".avifs", ".heic", ".heif", ".jp2", ".ico", ".mpo"}
+)
+PAGED = frozenset({".pdf", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -47,34 +39,64 @@ class _Root:
     number: int
     source: Source
     name: str
-    siblings: frozenset[str]
     pdf: PdfOptions
 
     def entry(self, location: Location, input_path: str, error: MaskmillError | None = None) -> Entry:
-        return Entry(self.number, "", input_path, self.name, self.siblings, self.pdf, location, error)
+        """The one entry of the source."""
+        return self.entry_at("", self.name, location, input_path, error)
+
+    def entry_at(
+        self, position: str, name: str, location: Location, input_path: str, error: MaskmillError | None = None
+    ) -> Entry:
+        """The entry at `position` inside the source."""
+        form = self.source.form if isinstance(self.source, UploadSource) else form_of(name)
+        return Entry(
+            source=self.number,
+            position=position,
+            input_path=input_path,
+            name=name,
+            location=location,
+            form=form,
+            pdf=self.pdf,
+            failure=Failure.of("plan", error) if error else None,
+        )
 
 
-def entries(job: Job, settings: Settings, source: int = 0, after: str | None = None) -> Iterator[Entry]:
-    """The entries of `job` from its source number `source` on, in that one those behind the position `after`."""
-    names = distinct(map(_top_name, job.sources))
-    siblings = frozenset(names)
-    for number in range(source, len(names)):
-        origin = job.sources[number]
-        root = _Root(number, origin, names[number], siblings, origin.pdf or job.options.pdf)
-        start = after if number == source else None
-        if isinstance(origin, PathSource):
-            yield from _of_path(root, origin, settings, alone=len(names) == 1, after=start)
-        elif start is None:
-            yield _of_single(root, origin)
+def form_of(name: str) -> EntryForm:
+    """What the suffix of a name says."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return "picture" if suffix in PICTURES else "paged" if suffix in PAGED else "unknown"
 
 
-def _top_name(source: Source) -> str:
-    if isinstance(source, UploadSource):
-        return stem(source.name)
+def entries(job: Job, settings: Settings, start: ListingCursor | None = None) -> Iterator[Entry]:
+    """The entries of `job` behind the cursor `start`."""
+    at = start or ListingCursor()
+    names = source_names(job.sources)
+    for number in range(at.source, len(names)):
+        source = job.sources[number]
+        root = _Root(number, source, names[number], source.pdf or job.options.pdf)
+        after = at.position if number == at.source else None
+        if isinstance(source, PathSource):
+            yield from _of_path(root, source, settings, alone=len(names) == 1, after=after)
+        elif after is None:
+            yield _of_single(root, source)
+
+
+def source_names(sources: Sequence[Source]) -> list[str]:
+    """The path of each source inside its job, none twice; a folder's stands before all that it holds."""
+    uploads = [source.name for source in sources if isinstance(source, UploadSource)]
+    names = Names([*uploads, *(name.partition("/")[0] for name in uploads)])
+    return [source.name if isinstance(source, UploadSource) else _claimed(names, source) for source in sources]
+
+
+def _claimed(names: Names, source: UrlSource | PathSource) -> str:
     if isinstance(source, PathSource):
-        return stem(source.path)
-    parts = urlsplit(source.url)
-    return stem(unquote(parts.path)) if parts.path.strip("/") else parts.hostname or "url"
+        path = source.path
+    else:
+        parts = urlsplit(source.url)
+        path = unquote(parts.path) if parts.path.strip("/") else parts.hostname or "url"
+    name = PurePosixPath(clean(PurePosixPath(path).name) or "input")
+    return names.claim(name.stem, name.suffix)
 
 
 def _of_single(root: _Root, source: UploadSource | UrlSource) -> Entry:
@@ -100,9 +122,9 @@ def _of_path(root: _Root, source: PathSource, settings: Settings, *, alone: bool
         return
     top = "" if alone else f"{root.name}/"
     found, left_out = False, LeftOut()
-    for entry in _walk(root, path, Path(source.path), "", _parts(after), left_out):
+    for entry in _walk(replace(root, name=top), path, Path(source.path), "", _parts(after), left_out):
         found = True
-        yield replace(entry, name=top + entry.name)
+        yield entry
     if not found and after is None:
         why = f"; left out: {left_out}" if left_out else ""
         yield root.entry(location, source.path, InputNotFound(f"{source.path} holds no image and no PDF{why}"))
@@ -121,9 +143,6 @@ def _walk(root: _Root, folder: Path, shown: Path, below: str, after: list[str], 
         if not after:
             yield _unreadable(root, folder, shown, below, error)
         return
-    inputs = [child.name for child in children if not child.is_folder]
-    names = dict(zip(inputs, distinct(map(stem, inputs)), strict=True))
-    siblings = frozenset(names.values())
     for child in children:
         here, *rest = after or [""]
         if after and natural(child.name) < natural(here):
@@ -133,17 +152,17 @@ def _walk(root: _Root, folder: Path, shown: Path, below: str, after: list[str], 
         if child.is_folder:
             yield from _walk(root, path, shown / child.name, f"{position}/", rest if again else [], left_out)
         elif not again:
-            name = f"{clean(below)}{names[child.name]}"
             said, location = clean(str(shown / child.name)), FileBytes(path=clean(str(path)))
             problem = (
                 None if location.path == str(path) else InputNotFound(f"the name of {said} is not UTF-8; rename it")
             )
-            yield Entry(root.number, clean(position), said, name, siblings, root.pdf, location, problem)
+            yield root.entry_at(clean(position), f"{root.name}{clean(position)}", location, said, problem)
 
 
 def _unreadable(root: _Root, folder: Path, shown: Path, below: str, error: OSError) -> Entry:
     """The entry of a folder that cannot be read; its position is inside of it, so that a listing goes on behind it."""
-    said, name = clean(str(shown)), clean(below).rstrip("/") or root.name
+    said = clean(str(shown))
     problem = InputNotFound(f"{said}: {error.strerror or error}")
-    location = FileBytes(path=clean(str(folder)))
-    return Entry(root.number, clean(below), said, name, root.siblings, root.pdf, location, problem)
+    return root.entry_at(
+        clean(below), f"{root.name}{clean(below)}".rstrip("/"), FileBytes(path=clean(str(folder))), said, problem
+    )

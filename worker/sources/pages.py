@@ -1,4 +1,4 @@
-"""Expand a job's sources into its items: one for each picture, page by page where an input has pages."""
+"""Which items an entry of a listing is: one picture, or page by page where its bytes have pages."""
 
 from __future__ import annotations
 
@@ -7,98 +7,111 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 from maskmill.shared.errors import MaskmillError
 from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
 from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import Failure, Item, Job
-from maskmill.shared.jobs.sources import Location, StoredBytes, UrlBytes
+from maskmill.shared.jobs.records import Entry, Expansion, Failure, Item, Job
+from maskmill.shared.jobs.sources import PdfOptions, StoredBytes, UrlBytes
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 from maskmill.worker.images.decode import page_count
 from maskmill.worker.retry import patiently
-from maskmill.worker.sources.artifact_names import paged
+from maskmill.worker.sources.artifact_names import artifact_name
 from maskmill.worker.sources.fetch import Fetcher
-from maskmill.worker.sources.listing import Entry, entries
+from maskmill.worker.sources.listing import entries
 
 LOOK_AHEAD = 16
 
 
+def items_of(entry: Entry, expansion: Expansion | None) -> Iterator[Item]:
+    """The items of an entry, not numbered yet; without an `expansion` it is one picture."""
+    found = expansion or Expansion(entry=0)
+    item = Item(
+        number=0,
+        input_path=entry.input_path,
+        name=artifact_name(entry.name),
+        location=found.location or entry.location,
+        source=entry.source,
+        failure=entry.failure or found.failure,
+    )
+    if found.pages is None or item.failure:
+        yield item
+        return
+    for page in itertools.chain.from_iterable(range(first, last + 1) for first, last in found.pages):
+        name = artifact_name(entry.name, page)
+        yield item.model_copy(update={"name": name, "page_index": page, "pdf": entry.pdf})
+
+
+def with_password(pdf: PdfOptions | None, source: int, passwords: dict[str, str]) -> PdfOptions | None:
+    """The options with the password of that source of the job, or the job's own."""
+    password = passwords.get(str(source), passwords.get(""))
+    return (pdf or PdfOptions()).model_copy(update={"password": password}) if password else pdf
+
+
 @dataclass(frozen=True)
 class Expander:
-    """Finds items, a bounded number of inputs ahead; safe in many threads."""
+    """Looks into entries; safe in many threads."""
 
     settings: Settings
     storage: Storage
     fetcher: Fetcher
 
-    def items(self, job: Job, planned: int, cursor: dict[str, Any] | None) -> Iterator[tuple[Item, dict[str, Any]]]:
-        """The items behind `cursor` (None: all), numbered from `planned` on, each with the cursor behind it."""
-        start = cursor or {"source": 0, "position": None, "page": None}
-        number = itertools.count(planned)
-        listed = entries(job, self.settings, start["source"], start["position"])
-        if start["page"] is not None:
-            listed = itertools.chain(self._entry_at(job, start), listed)
-        for entry, head in self._looked_ahead(listed):
-            resumed = start["page"] if (entry.source, entry.position) == (start["source"], start["position"]) else None
-            for page, item in self._pages(job.id, entry, head):
-                if resumed is None or (page is not None and page > resumed):
-                    after = {"source": entry.source, "position": entry.position, "page": page}
-                    yield item.model_copy(update={"number": next(number)}), after
+    def items(self, job: Job) -> Iterator[Item]:
+        """The items of a job whose listing and looking into is one and the same, numbered; a few entries ahead."""
+        number = itertools.count()
+        for entry, expansion in self._looked_ahead(job):
+            for item in items_of(entry, expansion):
+                yield item.model_copy(update={"number": next(number)})
 
-    def _entry_at(self, job: Job, start: dict[str, Any]) -> Iterator[Entry]:
-        """The entry in whose pages the cursor stands."""
-        found = entries(job, self.settings, start["source"], None)
-        return itertools.islice((entry for entry in found if entry.position == start["position"]), 1)
-
-    def _looked_ahead(self, listed: Iterator[Entry]) -> Iterator[tuple[Entry, bytes]]:
-        """The entries with their first bytes, read for several at once."""
-        with ThreadPoolExecutor(LOOK_AHEAD, thread_name_prefix="plan-head") as pool:
-            waiting: deque[tuple[Entry, Future[bytes]]] = deque()
-            for entry in listed:
-                waiting.append((entry, pool.submit(self._head, entry)))
+    def _looked_ahead(self, job: Job) -> Iterator[tuple[Entry, Expansion]]:
+        with ThreadPoolExecutor(LOOK_AHEAD, thread_name_prefix="look") as pool:
+            waiting: deque[tuple[Entry, Future[Expansion]]] = deque()
+            for number, entry in enumerate(entries(job, self.settings)):
+                waiting.append((entry, pool.submit(self.look_into, job.id, number, entry, entry.pdf)))
                 if len(waiting) >= LOOK_AHEAD:
-                    first, head = waiting.popleft()
-                    yield first, head.result()
-            for first, head in waiting:
-                yield first, head.result()
+                    first, looked = waiting.popleft()
+                    yield first, looked.result()
+            for first, looked in waiting:
+                yield first, looked.result()
 
-    def _head(self, entry: Entry) -> bytes:
-        """The first bytes, or none where they cannot be had: the worker that fetches it will say why."""
+    def look_into(self, job_id: str, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
+        """What the entry, of that number in its chunk, is; `pdf` holds its password where it needs one.
+
+        An entry whose first bytes cannot be had is one picture: the worker that fetches it will say why not.
+        """
+        if entry.failure:
+            return Expansion(entry=number)
         try:
-            return b"" if entry.error else patiently(self.fetcher.head, entry.location, HEAD_BYTES)
+            head = patiently(self.fetcher.head, entry.location, HEAD_BYTES)
         except MaskmillError:
-            return b""
-
-    def _pages(self, job_id: str, entry: Entry, head: bytes) -> Iterator[tuple[int | None, Item]]:
-        """The items of one entry: its pages, or itself; one that fails where its pages cannot be told."""
-        item = Item(number=0, input_path=entry.input_path, name=entry.name, location=entry.location)
-        if entry.error:
-            yield None, item.model_copy(update={"failure": Failure.of("plan", entry.error)})
-            return
+            return Expansion(entry=number)
         if sniff(head) not in PAGED:
-            yield None, item
-            return
+            return Expansion(entry=number)
         try:
-            pages, location = self._count(job_id, entry)
+            return self._with_pages(job_id, number, entry, pdf)
         except MaskmillError as error:
-            yield None, item.model_copy(update={"failure": Failure.of("plan", error)})
-            return
-        if pages is None:
-            yield None, item.model_copy(update={"location": location})
-            return
-        base = paged(entry.name, pages, entry.siblings)
-        for page in pages:
-            update = {"location": location, "name": f"{base}_{page}", "page_index": page, "pdf": entry.pdf}
-            yield page, item.model_copy(update=update)
+            return Expansion(entry=number, failure=Failure.of("plan", error))
 
-    def _count(self, job_id: str, entry: Entry) -> tuple[list[int] | None, Location]:
-        """The page numbers of a paged input, and where its bytes lie from now on: a URL's are stored with the job."""
+    def _with_pages(self, job_id: str, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
         data = patiently(self.fetcher.fetch, entry.location)
-        pages = page_count(data, entry.pdf, self.settings)
-        if not isinstance(entry.location, UrlBytes) or pages is None:
-            return pages, entry.location
-        key = keys.inputs(job_id, f"fetched-{entry.source}")
-        patiently(self.storage.put, key, data)
-        return pages, StoredBytes(key=key)
+        pages = page_count(data, pdf, self.settings)
+        if pages is None or not isinstance(entry.location, UrlBytes):
+            return Expansion(entry=number, pages=_ranges(pages))
+        # Each page would fetch it again, and might be given something else.
+        location = StoredBytes(key=keys.inputs(job_id, f"fetched-{entry.source}"))
+        patiently(self.storage.put, location.key, data)
+        return Expansion(entry=number, pages=_ranges(pages), location=location)
+
+
+def _ranges(pages: list[int] | None) -> tuple[tuple[int, int], ...] | None:
+    """The page numbers as (first, last) pairs, in their order."""
+    if pages is None:
+        return None
+    ranges: list[tuple[int, int]] = []
+    for page in pages:
+        if ranges and page == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], page)
+        else:
+            ranges.append((page, page))
+    return tuple(ranges)

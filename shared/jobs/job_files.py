@@ -1,0 +1,264 @@
+"""JobFiles: the one owner of what a job keeps in storage, what lies where and in which form.
+
+open/ID                    marker: the job is not finished; recovery lists only these
+receiving/ID/FOLDER        marker: a request is storing its uploads; what it leaves behind is removed after a day
+jobs/ID/head.json          the job without its sources: what workers, status and pages need
+jobs/ID/job.json           the job as accepted, immutable; once it is stored the job is accepted
+jobs/ID/passwords.json     passwords of PDFs by source; deleted when the job ends
+jobs/ID/paused, cancelled  markers, so that a ledger made anew knows
+jobs/ID/inputs/...         uploaded bytes, and those of URLs that have pages
+jobs/ID/chunks/N           entries of the listing that a worker has to look into
+jobs/ID/expanded/N         what it found there
+jobs/ID/plan/N             a plan page: SHARDS_A_PAGE shards of items, immutable
+jobs/ID/outcomes/N         a shard's outcomes, written once and whole: THE commit of the shard
+jobs/ID/annotations/N      a shard's instances in compact form, for exports
+jobs/ID/rollups/N          counts of SHARDS_A_ROLLUP shards, and which of them hold failures
+jobs/ID/artifacts/...      _res.json and _res.jpg
+jobs/ID/report.json        the final status
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from maskmill.shared.errors import KeyNotFound
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import (
+    Chunk,
+    Expansion,
+    Job,
+    JobHead,
+    JobStatus,
+    Outcome,
+    PlanPage,
+    Rollup,
+    encode_lines,
+)
+from maskmill.shared.storage import Storage
+
+ABANDONED_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class JobFiles:
+    """The files of one job; methods raise what the storage raises, and readers give None for what is not there."""
+
+    storage: Storage
+    job_id: str
+
+    # The job as accepted
+
+    def store_job(self, job: Job) -> bool:
+        """Accept the job; False where one of its id was accepted before."""
+        self.storage.put(keys.open_marker(self.job_id), str(job.created_at).encode())
+        if not self.storage.put(keys.job(self.job_id), job.model_dump_json().encode(), if_absent=True):
+            return False
+        self.storage.put(keys.head(self.job_id), job.head.model_dump_json().encode())
+        return True
+
+    def job(self) -> Job | None:
+        """The job as accepted."""
+        data = self._read(keys.job(self.job_id))
+        return Job.model_validate_json(data) if data else None
+
+    def head(self) -> JobHead | None:
+        """The job without its sources."""
+        data = self._read(keys.head(self.job_id))
+        if data:
+            return JobHead.model_validate_json(data)
+        # Whoever accepted it died before it was stored.
+        job = self.job()
+        return job.head if job else None
+
+    def is_accepted(self) -> bool:
+        """Whether the job is accepted."""
+        return self.storage.size(keys.job(self.job_id)) is not None
+
+    def store_passwords(self, folder: str, passwords: dict[str, str]) -> str:
+        """Store passwords of PDFs by the number of their source, "" for all others; the key for the job's head."""
+        key = keys.inputs(self.job_id, f"{folder}/passwords.json")
+        self.storage.put(key, json.dumps(passwords).encode())
+        return key
+
+    def passwords(self, head: JobHead) -> dict[str, str]:
+        """Passwords of PDFs by the number of their source, "" for all others."""
+        data = self._read(head.passwords) if head.passwords else None
+        return dict(json.loads(data)) if data else {}
+
+    def mark_receiving(self, folder: str, now: float) -> None:
+        """A request begins to store its uploads in that folder of the inputs."""
+        self.storage.put(keys.receiving(self.job_id, folder), str(now).encode())
+
+    def mark_received(self, folder: str) -> None:
+        """The uploads belong to a job now, or are removed."""
+        self.storage.delete(keys.receiving(self.job_id, folder))
+
+    # Its plan
+
+    def store_page(self, page: PlanPage) -> None:
+        """Store a plan page, unless it is there."""
+        self.storage.put(keys.page(self.job_id, page.number), page.encode(), if_absent=True)
+
+    def page(self, number: int) -> PlanPage | None:
+        """A plan page."""
+        data = self._read(keys.page(self.job_id, number))
+        return PlanPage.decode(data) if data else None
+
+    def page_count(self, known: int = 0) -> int:
+        """How many plan pages are stored, where `known` are known to be; they are numbered without a gap."""
+        start_after = keys.page(self.job_id, known - 1) if known else ""
+        return known + sum(1 for _ in self.storage.list(keys.pages(self.job_id), start_after))
+
+    def drop_page(self, number: int) -> None:
+        """Delete a page that never counted."""
+        self.storage.delete(keys.page(self.job_id, number))
+
+    def store_chunk(self, chunk: Chunk) -> None:
+        """Store entries for a worker to look into, unless they are there."""
+        self.storage.put(keys.chunk(self.job_id, chunk.number), chunk.model_dump_json().encode(), if_absent=True)
+
+    def chunk(self, number: int) -> Chunk | None:
+        """Entries for a worker to look into."""
+        data = self._read(keys.chunk(self.job_id, number))
+        return Chunk.model_validate_json(data) if data else None
+
+    def store_expansions(self, chunk: int, expansions: Iterable[Expansion]) -> None:
+        """Store what the entries of a chunk were found to be, unless another worker has."""
+        self.storage.put(keys.expanded(self.job_id, chunk), encode_lines(expansions), if_absent=True)
+
+    def expansions(self, chunk: int) -> dict[int, Expansion] | None:
+        """What the entries of a chunk were found to be, by entry; one that was dropped is not there."""
+        data = self._read(keys.expanded(self.job_id, chunk))
+        if data is None:
+            return None
+        found = map(Expansion.model_validate_json, data.splitlines())
+        return {expansion.entry: expansion for expansion in found}
+
+    # Its outcomes
+
+    def commit(self, shard: int, outcomes: Iterable[Outcome]) -> dict[str, int]:
+        """Store a shard's outcomes, unless another attempt has; the counts of those that are stored."""
+        in_order = sorted(outcomes, key=_number)
+        data = encode_lines(in_order)
+        key = keys.outcome(self.job_id, shard)
+        if not self.storage.put(key, data, if_absent=True):
+            data = self.storage.get(key)
+        return count(_decode_outcomes(data))
+
+    def outcomes(self, shard: int) -> list[Outcome] | None:
+        """A shard's outcomes, by number of the item."""
+        data = self._read(keys.outcome(self.job_id, shard))
+        return None if data is None else sorted(_decode_outcomes(data), key=_number)
+
+    def committed_shards(self, first: int, last: int) -> list[int]:
+        """The shards from `first` to before `last` whose outcomes are stored; read by listing."""
+        start_after = keys.outcome(self.job_id, first - 1) if first else ""
+        found = []
+        for key in self.storage.list(keys.outcomes(self.job_id), start_after):
+            number = keys.number_of(key)
+            if number >= last:
+                break
+            found.append(number)
+        return found
+
+    def store_annotations(self, shard: int, lines: bytes) -> None:
+        """Store a shard's instances."""
+        self.storage.put(keys.annotation(self.job_id, shard), lines)
+
+    def store_artifact(self, name: str, data: bytes, content_type: str) -> None:
+        """Store an artifact of an item."""
+        self.storage.put(keys.artifact(self.job_id, name), data, content_type=content_type)
+
+    def store_rollup(self, rollup: Rollup) -> None:
+        """Store the counts of a run of shards."""
+        self.storage.put(keys.rollup(self.job_id, rollup.number), rollup.model_dump_json().encode())
+
+    def rollup(self, number: int) -> Rollup | None:
+        """The counts of a run of shards."""
+        data = self._read(keys.rollup(self.job_id, number))
+        return Rollup.model_validate_json(data) if data else None
+
+    # Its end
+
+    def mark_cancelled(self) -> None:
+        """A ledger made anew must not run the job again."""
+        self.storage.put(keys.cancelled(self.job_id), b"")
+
+    def mark_paused(self) -> None:
+        """A ledger made anew must hold the job."""
+        self.storage.put(keys.paused(self.job_id), b"")
+
+    def mark_resumed(self) -> None:
+        """Take back `mark_paused`."""
+        self.storage.delete(keys.paused(self.job_id))
+
+    def is_cancelled(self) -> bool:
+        """Whether somebody cancelled the job."""
+        return self.storage.size(keys.cancelled(self.job_id)) is not None
+
+    def is_paused(self) -> bool:
+        """Whether somebody paused the job and nobody resumed it."""
+        return self.storage.size(keys.paused(self.job_id)) is not None
+
+    def store_report(self, report: JobStatus) -> None:
+        """Store the final status, unless it is there."""
+        self.storage.put(keys.report(self.job_id), report.model_dump_json().encode(), if_absent=True)
+
+    def report(self) -> JobStatus | None:
+        """The final status."""
+        data = self._read(keys.report(self.job_id))
+        return JobStatus.model_validate_json(data) if data else None
+
+    def forget_open(self) -> None:
+        """The job is over: its marker goes, and what only its run needed."""
+        head = self.head()
+        if head and head.passwords:
+            self.storage.delete(head.passwords)
+        self.storage.delete(keys.open_marker(self.job_id))
+
+    def forget_unaccepted(self, now: float) -> None:
+        """Remove the marker of a job that was never accepted, a day after it was set."""
+        marker = self._read(keys.open_marker(self.job_id))
+        if now - float(marker or 0) > ABANDONED_SECONDS:
+            self.storage.delete(keys.open_marker(self.job_id))
+
+    def _read(self, key: str) -> bytes | None:
+        with suppress(KeyNotFound):
+            return self.storage.get(key)
+        return None
+
+
+def open_job_ids(storage: Storage) -> Iterator[str]:
+    """The jobs that are marked as not finished."""
+    return (key.removeprefix(keys.OPEN) for key in storage.list(keys.OPEN))
+
+
+def abandoned_uploads(storage: Storage, now: float) -> Iterator[str]:
+    """Remove what requests stored that were never answered, a day after they began; the folders removed."""
+    for marker in list(storage.list(keys.RECEIVING)):
+        with suppress(KeyNotFound):
+            began = float(storage.get(marker))
+            if now - began < ABANDONED_SECONDS:
+                continue
+            job_id, _, folder = marker.removeprefix(keys.RECEIVING).partition("/")
+            for key in storage.list(keys.inputs(job_id, f"{folder}/")):
+                storage.delete(key)
+            storage.delete(marker)
+            yield f"{job_id}/{folder}"
+
+
+def count(outcomes: Iterable[Outcome]) -> dict[str, int]:
+    """How many outcomes there are of each status."""
+    return dict(Counter[str](outcome.status for outcome in outcomes))
+
+
+def _number(outcome: Outcome) -> int:
+    return outcome.number
+
+
+def _decode_outcomes(data: bytes) -> Iterator[Outcome]:
+    return map(Outcome.model_validate_json, data.splitlines())

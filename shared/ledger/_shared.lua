@@ -1,0 +1,114 @@
+-- What several moves share; it stands before each of them.
+-- KEYS[1] is the prefix of every key: which job a move is about, some learn only here.
+local unpack, call = unpack, redis.call
+
+local function key(...) return KEYS[1] .. ':' .. table.concat({...}, ':') end
+
+local function now()
+  local time = call('TIME')
+  return time[1] + time[2] / 1e6
+end
+
+-- Control work ------------------------------------------------------------------------------------------------------
+
+local function work_row(work)
+  local text = call('HGET', key('work', 'rows'), work)
+  return text and cjson.decode(text)
+end
+
+local function put_row(work, row, due)
+  call('HSET', key('work', 'rows'), work, cjson.encode(row))
+  if due then call('ZADD', key('work', 'due'), due, work) end
+end
+
+-- Make control work due now; who has it in hand at the moment does it again.
+local function wake(work)
+  local row = work_row(work) or {failures = 0}
+  if row.token then
+    row.again = true
+    put_row(work, row)
+  else
+    put_row(work, row, now())
+  end
+end
+
+local function holds(work, token)
+  local row = work_row(work)
+  return row and row.token == tonumber(token) and row
+end
+
+-- Progress is no failure: only who dies again and again at the same place is given up.
+local function made_progress(work, token)
+  local row = holds(work, token)
+  if not row then return false end
+  row.failures = 0
+  put_row(work, row)
+  return true
+end
+
+-- Jobs --------------------------------------------------------------------------------------------------------------
+
+-- Let the job take part in the claims of its model: highest priority first, then who waited longest.
+local function take_turn(id)
+  local model, priority = unpack(call('HMGET', key('job', id), 'model', 'priority'))
+  call('ZADD', key('turns', model), 'NX', -priority * 1e12 + call('INCR', key('turn')), id)
+  call('SADD', key('models'), model)
+end
+
+local function leave_turns(id)
+  call('ZREM', key('turns', call('HGET', key('job', id), 'model')), id)
+end
+
+-- Make planned shards claimable, up to the window and only once half of it is free. Returns how many.
+local function admit(id)
+  local job = key('job', id)
+  local state, planned, admitted, window = unpack(call('HMGET', job, 'state', 'shards', 'admitted', 'window'))
+  if state ~= 'planning' and state ~= 'running' then return 0 end
+  local held = call('HLEN', job .. ':shards')
+  if held * 2 > tonumber(window) then return 0 end
+  local upto = math.min(tonumber(planned), admitted + window - held)
+  local count = math.max(upto - admitted, 0)
+  for shard = tonumber(admitted), upto - 1 do
+    call('HSET', job .. ':shards', shard, '{"attempt":0,"crashes":0}')
+    call('ZADD', job .. ':ready', shard, shard)
+  end
+  if count > 0 then
+    call('HSET', job, 'admitted', upto)
+    take_turn(id)
+  end
+  return count
+end
+
+local LEAST_JUDGED = 100
+
+local function fails_too_often(job)
+  local failed, succeeded, skipped, total, rate =
+    unpack(call('HMGET', job, 'failed', 'succeeded', 'skipped', 'total', 'max_failure_rate'))
+  local done = failed + succeeded + skipped
+  if total ~= '' and tonumber(failed) > rate * total then return true end
+  return done >= LEAST_JUDGED and tonumber(failed) > rate * done
+end
+
+-- The job ends, however: nothing more of it is claimed, and closing is due.
+local function wind_up(id, state)
+  local job = key('job', id)
+  call('HSET', job, 'state', state)
+  call('DEL', job .. ':ready')
+  leave_turns(id)
+  wake('close/' .. id)
+end
+
+-- Apply the rules by which a job ends by itself. Returns its state.
+local function conclude(id)
+  local job = key('job', id)
+  local state, total, shards, done = unpack(call('HMGET', job, 'state', 'total', 'shards', 'shards_done'))
+  if state ~= 'planning' and state ~= 'running' then return state end
+  if fails_too_often(job) then
+    wind_up(id, 'failed')
+  elseif total ~= '' and shards == done then
+    wind_up(id, 'finalizing')
+  elseif total ~= '' then
+    call('HSET', job, 'state', 'running')
+  end
+  return call('HGET', job, 'state')
+end

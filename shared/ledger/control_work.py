@@ -1,0 +1,40 @@
+"""Control work: what is to be done for a job beside its shards, as rows with a due time, a lease and an end."""
+
+from __future__ import annotations
+
+from maskmill.shared.connection import reachable
+from maskmill.shared.ledger.moves import Moves
+from maskmill.shared.ledger.records import Work
+
+
+class WorkMoves(Moves):
+    """A row is due, then leased by one control worker, then done, or due again later."""
+
+    def claim_work(self) -> Work | None:
+        """Lease what has been due longest, or None where nothing is due."""
+        found = self._move("claim_work", self.lease_seconds)
+        if found is None:
+            return None
+        name, token, failures, error = found
+        kind, job_id, *rest = str(name).split("/")
+        return Work(kind, job_id, rest[0] if rest else "", token, failures, error)
+
+    def renew_work(self, work: Work, *, progress: bool = False) -> bool:
+        """Keep the lease; False where it is lost. `progress` forgets earlier failures."""
+        return bool(self._move("renew_work", work.name, work.token, self.lease_seconds, int(progress)))
+
+    def end_work(self, work: Work) -> bool:
+        """It is done; False where another has it."""
+        return bool(self._move("end_work", work.name, work.token, "", "", "0"))
+
+    def put_off_work(self, work: Work, seconds: float, error: str = "", *, blameless: bool = False) -> bool:
+        """It is due again in so many seconds, or at once if something happened meanwhile; False where another has it.
+
+        With an `error` it counts as a failure unless it is `blameless`: a service that was away.
+        """
+        return bool(self._move("end_work", work.name, work.token, seconds, error, int(blameless)))
+
+    def due_work(self) -> int:
+        """How many rows are due."""
+        with reachable():
+            return int(self._redis.zcount(self._key("work", "due"), "-inf", self._now()))

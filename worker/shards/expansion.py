@@ -1,0 +1,69 @@
+"""Look into a chunk of a listing, where a planner may not: count the pages of what may have some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from maskmill.shared.errors import WorkerCrashed
+from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.records import Entry, Expansion, Failure
+from maskmill.shared.ledger import Ledger
+from maskmill.worker.pipeline.progress import Progress
+from maskmill.worker.retry import patiently
+from maskmill.worker.shards.shard_run import Held
+from maskmill.worker.sources.pages import LOOK_AHEAD, Expander, with_password
+
+TOUCHES = 2
+
+
+@dataclass(frozen=True)
+class ChunkExpander:
+    """Looks into the chunks of one process; `progress` tells whether it gets on."""
+
+    ledger: Ledger
+    expander: Expander
+    progress: Progress
+
+    def expand(self, held: Held, files: JobFiles) -> bool:
+        """Store what the chunk's entries are; False where nobody waits for it any more.
+
+        After a crash each entry is noted before it is touched, one at a time: what kills its worker twice fails alone.
+        """
+        chunk = files.chunk(held.lease.shard)
+        if chunk is None:
+            return True
+        passwords = files.passwords(held.job)
+        self.progress.count(1)
+        try:
+            look = self._carefully if held.lease.crashes else self._at_once
+            found = list(look(held, chunk.entries, passwords))
+        finally:
+            self.progress.count(-1)
+        if not held.wanted:
+            return False
+        files.store_expansions(chunk.number, found)
+        return True
+
+    def _at_once(self, held: Held, entries: tuple[Entry, ...], passwords: dict[str, str]) -> Iterator[Expansion]:
+        with ThreadPoolExecutor(LOOK_AHEAD, thread_name_prefix="expand") as pool:
+            numbers = range(len(entries))
+            yield from pool.map(lambda number: self._look(held, number, entries[number], passwords), numbers)
+
+    def _carefully(self, held: Held, entries: tuple[Entry, ...], passwords: dict[str, str]) -> Iterator[Expansion]:
+        for number, entry in enumerate(entries):
+            if patiently(self.ledger.touch, held.lease, number) >= TOUCHES:
+                reason = f"the worker died {TOUCHES} times while it counted the pages of this input"
+                yield Expansion(entry=number, failure=Failure.of("plan", WorkerCrashed(reason)))
+                continue
+            yield self._look(held, number, entry, passwords)
+            patiently(self.ledger.survived, held.lease, number)
+
+    def _look(self, held: Held, number: int, entry: Entry, passwords: dict[str, str]) -> Expansion:
+        if not held.wanted or entry.form == "picture":
+            return Expansion(entry=number)
+        pdf = with_password(entry.pdf, entry.source, passwords)
+        found = self.expander.look_into(held.lease.job_id, number, entry, pdf)
+        self.progress.moved()
+        return found
