@@ -19,7 +19,7 @@ from shared import keys
 from shared.jobs import Options, Shard
 from shared.ledger import Ledger
 from shared.sources import PathSource, PdfOptions, UploadSource, UrlSource
-from tests.services import FileServer, SwiftServer, run_redis
+from tests.services import FileServer, SeaweedServer, run_redis
 from tests.services.workers import Workers, descendants, kill, run_workers, settings_for, wait_until
 from training.shapes.scenes import draw_scene
 
@@ -285,16 +285,16 @@ def test_a_job_that_was_accepted_and_never_entered_runs_all_the_same(workers: Wo
 
 
 def test_a_storage_outage_pauses_the_work_and_fails_nothing(
-    place: Path, tmp_path: Path, swift: SwiftServer, redis_url: str
+    place: Path, tmp_path: Path, s3_server: SeaweedServer, redis_url: str
 ) -> None:
-    bucket = {"MASKMILL_STORAGE_URL": f"s3://{swift.make_bucket()}/jobs", **swift.env}
+    bucket = {"MASKMILL_STORAGE_URL": f"s3://{s3_server.make_bucket()}/jobs", **s3_server.env}
     settings = settings_for(tmp_path, redis_url, MASKMILL_LOCAL_ROOTS=str(place / "pictures"), **bucket)
     with run_workers(settings) as workers:
         job_id = workers.submit([PathSource(path=str(place / "pictures/many"))], shard_size=4)
         workers.wait_for_progress(job_id, 4)
-        swift.kill("proxy")
+        s3_server.kill("gateway")
         time.sleep(4)
-        swift.start("proxy")
+        s3_server.start("gateway")
         report = workers.wait(job_id)
     assert (report.counts.succeeded, report.counts.failed) == (40, 0)
 
