@@ -17,6 +17,11 @@ from tests.services import FileServer, RedisServer, SeaweedServer, run_redis, ru
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite runs in two processes, each with services of its own; what is named by hand runs in this one."""
+    return 2 if config.args == config.getini("testpaths") else 0
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> None:
     """Let Ctrl-C reach what is tested: a run in the background inherits, and would hand on, that it is ignored."""
