@@ -16,6 +16,10 @@ from tests.services import FileServer, RedisServer, SeaweedServer, run_redis, ru
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# Told to do without IPP, OpenCV warns of it in every process; the tests read what the commands say.
+if "OPENCV_IPP" in os.environ:
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """The whole suite runs in two processes, each with services of its own; what is named by hand runs in this one."""
