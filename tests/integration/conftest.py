@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
 import pytest
 from flask.testing import FlaskClient
 
@@ -19,6 +21,7 @@ from tests.onnx_models import head_of, write_package
 from tests.services import RedisServer, run_redis
 from tests.services.api_server import ApiServer, run_api
 from tests.services.workers import run_workers, settings_for
+from training.shapes.scenes import draw_scene
 
 SHAPES = ModelCard(name="shapes", digest="0" * 64, family="yolo_seg", labels=("disc", "star"), threshold=0.5)
 
@@ -81,6 +84,23 @@ def drop_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         settings = settings_for(folder, redis.url, **more)
         with run_workers(settings, lane="interactive", control=False), run_api(settings, folder) as server:
             yield server
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for workers, with forty scenes in pictures/many."""
+    place = tmp_path_factory.mktemp("workers")
+    draw_pictures(place / "pictures/many", 40)
+    return place
+
+
+def draw_pictures(folder: Path, count: int) -> Path:
+    """That many scenes of 160x120 as JPEG files in `folder`, which is returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        scene = draw_scene(number, 160, 120)
+        cv2.imwrite(str(folder / f"picture {number}.jpg"), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
+    return folder
 
 
 def plan_shard(services: Services, job_id: str, number: int, names: list[str]) -> Shard:
