@@ -28,8 +28,8 @@ from benchmarks.at_scale.meter import Meter, Peak
 from benchmarks.at_scale.process import Report, Role, alone
 from benchmarks.at_scale.sweeping import OpenState, open_jobs, sweeper
 from benchmarks.machine import machine
-from shared.doorbell import CONTROL_QUEUE, queue_name
-from shared.jobs import Job
+from maskmill.shared.doorbell import CONTROL_QUEUE, queue_name
+from maskmill.shared.jobs.records import Job
 
 BULK_QUEUE = queue_name("bulk", MODEL)
 OPEN_JOBS = 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,18 @@ import pytest
 from redis import Redis
 
 from maskmill.shared.settings import Settings
-from tests.services import FileServer, RedisServer, SwiftServer, run_redis, run_swift, serve_files
+from tests.services import FileServer, RedisServer, SeaweedServer, run_redis, run_seaweed, serve_files
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Told to do without IPP, OpenCV warns of it in every process; the tests read what the commands say.
+if "OPENCV_IPP" in os.environ:
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite runs in two processes, each with services of its own; what is named by hand runs in this one."""
+    return 2 if config.args == config.getini("testpaths") else 0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,22 +48,28 @@ def redis_url(redis_server: RedisServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def swift() -> Iterator[SwiftServer]:
-    """One S3-compatible server of the whole run; a test that kills it makes its own with `run_swift`."""
-    with run_swift() as server:
+def s3_server() -> Iterator[SeaweedServer]:
+    """One S3-compatible server of the whole run; a test that kills it makes its own with `run_seaweed`."""
+    with run_seaweed() as server:
         yield server
 
 
-@pytest.fixture
-def s3_url(swift: SwiftServer) -> str:
-    """A storage URL in a fresh bucket."""
-    return f"s3://{swift.make_bucket()}/some/prefix"
+@pytest.fixture(scope="session")
+def s3_bucket(s3_server: SeaweedServer) -> str:
+    """One bucket of the whole run; a test has its own prefix of it."""
+    return s3_server.make_bucket()
 
 
 @pytest.fixture
-def s3_settings(swift: SwiftServer, s3_url: str) -> Settings:
-    """Settings whose storage is a fresh bucket of the S3-compatible server."""
-    return Settings.from_env({**swift.env, "MASKMILL_STORAGE_URL": s3_url})
+def s3_url(s3_bucket: str) -> str:
+    """A storage URL below a fresh prefix."""
+    return f"s3://{s3_bucket}/{uuid.uuid4().hex}/prefix"
+
+
+@pytest.fixture
+def s3_settings(s3_server: SeaweedServer, s3_url: str) -> Settings:
+    """Settings whose storage is a fresh prefix on the S3-compatible server."""
+    return Settings.from_env({**s3_server.env, "MASKMILL_STORAGE_URL": s3_url})
 
 
 @pytest.fixture

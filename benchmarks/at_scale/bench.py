@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shared.sources import PathSource
-
 from benchmarks.at_scale.storage import SlowStorage
-from shared import keys
-from shared.doorbell import Doorbell
-from shared.jobs import Job, Options, new_job_id
-from shared.ledger import Ledger
-from shared.settings import Settings
+from maskmill.shared.doorbell import Doorbell
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import Job, Options, new_job_id
+from maskmill.shared.jobs.sources import PathSource
+from maskmill.shared.ledger import Ledger
+from maskmill.shared.settings import Settings
 from tests.services.redis_server import run_redis
 
 MODEL = "shapes"

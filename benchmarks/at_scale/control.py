@@ -12,16 +12,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from worker.expand import Expander
-from worker.plan import Planner
-from worker.tasks import CONTROL_THREADS
-
 from benchmarks.at_scale import source
 from benchmarks.at_scale.bench import Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
 from benchmarks.at_scale.storage import SlowStorage
-from shared.connection import connect
-from shared.doorbell import CONTROL_QUEUE, PLAN, Doorbell
+from maskmill.shared.connection import connect
+from maskmill.shared.doorbell import CONTROL_QUEUE, PLAN, Doorbell
+from maskmill.worker.control.planner import Planner
+from maskmill.worker.processes.celery_worker import CONTROL_THREADS
+from maskmill.worker.sources.pages import Expander
 
 GLANCE_SECONDS = 0.05
 

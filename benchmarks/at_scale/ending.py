@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from worker.close import Closer
-
 from benchmarks.at_scale.bench import Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
-from shared.doorbell import Doorbell
-from shared.egress import Egress
-from shared.replies import Replies
+from maskmill.shared.doorbell import Doorbell
+from maskmill.shared.egress.http import Egress
+from maskmill.shared.replies import Replies
+from maskmill.worker.control.finalizer import Closer
 
 
 def close(bench: Bench, job_id: str, begin: Begin) -> Report:
@@ -23,9 +22,8 @@ def close(bench: Bench, job_id: str, begin: Begin) -> Report:
 
 def list_failed(bench: Bench, job_id: str, begin: Begin) -> Report:
     """Ask for the failed items page by page, each as long as may be, until there is no next."""
-    from api.items import ItemsQuery, page
-
-    from api.services import Services
+    from maskmill.api.endpoints.items import ItemsQuery, page
+    from maskmill.api.services import Services
 
     settings, storage = bench.settings, bench.storage()
     replies = Replies(settings.redis_url, settings.redis_prefix, bound=1, keep_seconds=1)

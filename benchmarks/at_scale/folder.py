@@ -6,12 +6,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.sources import PathSource
-from worker.listing import Entry, entries
-
 from benchmarks.at_scale.bench import Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
-from shared.jobs import Job, new_job_id
+from maskmill.shared.jobs.records import Job, new_job_id
+from maskmill.shared.jobs.sources import PathSource
+from maskmill.worker.sources.listing import Entry, entries
 
 
 def make(folder: Path, count: int) -> None:

@@ -6,8 +6,8 @@ import threading
 from collections import Counter
 from typing import Any, Self
 
-from shared.connection import connect
-from shared.settings import Settings
+from maskmill.shared.connection import connect
+from maskmill.shared.settings import Settings
 
 # What the measuring itself asks.
 OWN = frozenset({"info", "memory", "ping"})

@@ -9,14 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import worker.expand
-from shared.sources import FileBytes, Location
-from worker.fetch import Fetcher
-from worker.listing import Entry
-
 from benchmarks.at_scale.bench import MADE_UP
-from shared.jobs import Job
-from shared.settings import Settings
+from maskmill.shared.jobs.records import Job
+from maskmill.shared.jobs.sources import FileBytes, Location
+from maskmill.shared.settings import Settings
+from maskmill.worker.sources.fetch import Fetcher
+from maskmill.worker.sources.listing import Entry
 
 A_FOLDER = 1000
 JPEG = b"\xff\xd8\xff\xe0"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from shared.storage.local import LocalStorage
-from shared.storage.protocol import BYTES
+from maskmill.shared.storage.local import LocalStorage
+from maskmill.shared.storage.protocol import BYTES
 
 PAGE = 1000
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from worker.sweep import Sweeper
-
 from benchmarks.at_scale.bench import MODEL, Bench
 from benchmarks.at_scale.storage import SlowStorage
-from shared.doorbell import Doorbell
+from maskmill.shared.doorbell import Doorbell
+from maskmill.worker.control.sweeper import Sweeper
 
 OpenState = Literal["queued", "running", "leased"]
 

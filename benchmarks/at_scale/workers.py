@@ -12,22 +12,21 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import cast
 
-from shared.results import image_name, json_name
-from worker.claim import Claimer
-from worker.leases import Leases
-from worker.render import Artifact, Rendered
-from worker.task import Done
-
 from benchmarks.at_scale.bench import MODEL, Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
 from benchmarks.at_scale.source import MadeUpBytes
 from benchmarks.at_scale.storage import SlowStorage
-from shared.connection import connect
-from shared.doorbell import Doorbell
-from shared.jobs import Failure
-from shared.ledger import Ledger, ShardLease
-from worker.pipeline import Pipeline
-from worker.shards import ItemTask
+from maskmill.shared.connection import connect
+from maskmill.shared.doorbell import Doorbell
+from maskmill.shared.jobs.records import Failure
+from maskmill.shared.jobs.results import image_name, json_name
+from maskmill.shared.ledger import Ledger, ShardLease
+from maskmill.worker.pipeline.pipeline import Pipeline
+from maskmill.worker.pipeline.task import Done
+from maskmill.worker.rendering.artifacts import Artifact, Rendered
+from maskmill.worker.shards.claimer import Claimer
+from maskmill.worker.shards.leases import Leases
+from maskmill.worker.shards.shard_run import ItemTask
 
 CLAIMERS = 4
 IDLE_SECONDS = 0.1

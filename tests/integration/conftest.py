@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
+import cv2
 import pytest
 from flask.testing import FlaskClient
 
 from maskmill.api import create_app
 from maskmill.api.services import Services
+from maskmill.deploy.demo.scenes import draw_scene
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import SHARDS_A_PAGE, Failure, Item, OutcomeStatus, PlanPage, page_of
 from maskmill.shared.jobs.sources import StoredBytes
@@ -84,6 +87,23 @@ def drop_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         settings = settings_for(folder, redis.url, **more)
         with run_workers(settings, lane="interactive", control=False), run_api(settings, folder) as server:
             yield server
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for workers, with forty scenes in pictures/many."""
+    place = tmp_path_factory.mktemp("workers")
+    draw_pictures(place / "pictures/many", 40)
+    return place
+
+
+def draw_pictures(folder: Path, count: int) -> Path:
+    """That many scenes of 160x120 as JPEG files in `folder`, which is returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        scene = draw_scene(number, 160, 120)
+        cv2.imwrite(str(folder / f"picture {number}.jpg"), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
+    return folder
 
 
 def plan_shards(services: Services, job_id: str, shards: list[list[str]]) -> None:

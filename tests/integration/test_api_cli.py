@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from tests.integration.conftest import finish_shard, plan_shard
 from tests.services.api_server import ApiServer
 from tests.services.commands import MASKMILL
 from tests.services.process import free_port
+from tests.services.workers import wait_until
 
 URL = "https://example.org/a.jpg"
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("MASKMILL_")}
@@ -97,12 +98,19 @@ def test_ctrl_c_says_that_the_job_goes_on(api_server: ApiServer, job_id: str) ->
     watching = subprocess.Popen(
         command("watch", job_id, "--api", api_server.url), stderr=subprocess.PIPE, text=True, env=ENV
     )
-    time.sleep(2)
+    # It has asked for the job once it holds a connection.
+    wait_until(lambda: _has_socket(watching.pid), 60)
     watching.send_signal(signal.SIGINT)
     _, said = watching.communicate(timeout=30)
     assert watching.returncode == 130
     assert f"maskmill watch {job_id}" in said
     assert "Traceback" not in said
+
+
+def _has_socket(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return any(str(link.readlink()).startswith("socket:") for link in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def test_a_wrong_request_is_exit_code_2_with_the_reason(api_server: ApiServer) -> None:

@@ -114,10 +114,13 @@ def test_nobody_there_is_told() -> None:
 def test_wait_returns_the_final_status(client: Client, services: Services) -> None:
     submitted = client.submit([URL])
     states: list[str] = []
-    cancelling = threading.Timer(0.3, services.ledger.cancel, [submitted.id])
-    cancelling.start()
-    status = client.wait(submitted.id, lambda seen: states.append(seen.state), every=0.05)
-    cancelling.join()
+
+    def seen(status: JobStatus) -> None:
+        if not states:
+            services.ledger.cancel(submitted.id)
+        states.append(status.state)
+
+    status = client.wait(submitted.id, seen, every=0.05)
     assert status.state == "cancelled"
     assert (states[0], states[-1]) == ("queued", "cancelled")
 

@@ -14,10 +14,13 @@ from maskmill.shared.jobs.records import Counts, Failure, Job, Options, new_job_
 from maskmill.shared.jobs.sources import UrlSource
 from maskmill.shared.ledger import Ledger, ModelCard, ShardLease
 
+# Long enough that a busy machine does not let one run out between two lines of a test.
+LEASE_SECONDS = 1.0
+
 
 @pytest.fixture
 def ledger(redis_url: str) -> Iterator[Ledger]:
-    ledger = Ledger(redis_url, "test", lease_seconds=0.3, window=4)
+    ledger = Ledger(redis_url, "test", lease_seconds=LEASE_SECONDS, window=4)
     yield ledger
     ledger.disconnect()
 
@@ -94,7 +97,7 @@ def test_counts_move_once_however_often_a_shard_is_finished(ledger: Ledger) -> N
 def test_a_lease_that_is_not_renewed_is_free_again_and_its_holder_is_fenced_off(ledger: Ledger) -> None:
     enter(ledger, shards=1)
     lost = claim(ledger)
-    time.sleep(0.35)
+    time.sleep(LEASE_SECONDS + 0.05)
     assert ledger.expire() == [(lost.job_id, 0)]
     again = claim(ledger)
     assert (again.attempt, again.crashes) == (2, 1)
@@ -107,7 +110,7 @@ def test_a_renewed_lease_is_kept(ledger: Ledger) -> None:
     enter(ledger, shards=1)
     lease = claim(ledger)
     for _ in range(3):
-        time.sleep(0.15)
+        time.sleep(LEASE_SECONDS * 0.4)
         assert ledger.renew(lease) == "running"
         assert ledger.expire() == []
 
@@ -172,7 +175,7 @@ def test_one_planner_at_a_time_and_a_stale_one_adds_nothing(ledger: Ledger) -> N
     slow = ledger.claim_plan(job_id)
     assert slow
     assert ledger.claim_plan(job_id) is None
-    time.sleep(0.35)
+    time.sleep(LEASE_SECONDS + 0.05)
     quick = ledger.claim_plan(job_id)
     assert quick
     assert ledger.add_shard(slow, 0, 10, None) == "stale"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from tests.services import FileServer, SwiftServer, run_redis, serve_files
+from tests.services import FileServer, SeaweedServer, run_redis, serve_files
 
 
 def test_a_killed_redis_comes_back_with_its_data_and_empty_when_asked() -> None:
@@ -22,10 +22,10 @@ def test_a_killed_redis_comes_back_with_its_data_and_empty_when_asked() -> None:
         client.close()
 
 
-def test_a_stored_object_is_read_back_from_the_s3_server(swift: SwiftServer) -> None:
-    bucket = swift.make_bucket()
-    swift.client().put_object(Bucket=bucket, Key="a/b", Body=b"bytes")
-    assert swift.client().get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"bytes"
+def test_a_stored_object_is_read_back_from_the_s3_server(s3_server: SeaweedServer) -> None:
+    bucket = s3_server.make_bucket()
+    s3_server.client().put_object(Bucket=bucket, Key="a/b", Body=b"bytes")
+    assert s3_server.client().get_object(Bucket=bucket, Key="a/b")["Body"].read() == b"bytes"
 
 
 def test_the_file_server_serves_a_folder(tmp_path: Path, file_server: FileServer) -> None:

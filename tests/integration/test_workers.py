@@ -5,13 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import cv2
 import pytest
 from PIL import Image as Pillow
 
@@ -20,23 +18,9 @@ from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import Options
 from maskmill.shared.jobs.sources import PathSource, PdfOptions, UploadSource, UrlSource
 from maskmill.shared.ledger import Ledger
-from tests.services import FileServer, SwiftServer, run_redis
+from tests.integration.conftest import draw_pictures
+from tests.services import FileServer, run_redis
 from tests.services.workers import Workers, descendants, kill, run_workers, settings_for, wait_until
-
-
-def draw_pictures(folder: Path, count: int) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        scene = draw_scene(number, 160, 120)
-        cv2.imwrite(str(folder / f"picture {number}.jpg"), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("workers")
-    draw_pictures(place / "pictures/many", 40)
-    return place
 
 
 @pytest.fixture(scope="module")
@@ -89,30 +73,6 @@ def test_a_bad_input_fails_alone_with_its_own_code(workers: Workers, place: Path
         "passwd": "path_refused",
     }
     assert sum(outcome.status == "succeeded" for outcome in workers.outcomes(job_id)) == 4
-
-
-def test_each_way_a_url_can_fail_has_its_own_code(
-    place: Path, tmp_path: Path, redis_url: str, file_server: FileServer
-) -> None:
-    more = {"MASKMILL_MAX_INPUT_BYTES": "100000", "MASKMILL_URL_TIMEOUT": "1.5"}
-    with run_workers(settings_for(tmp_path, redis_url, **more)) as workers:
-        picture = (place / "pictures/many/picture 1.jpg").read_bytes()
-        urls = {
-            file_server.add("good.jpg", picture): None,
-            file_server.url("missing.jpg"): "url_not_found",
-            file_server.redirect("moved.jpg", file_server.add("there.jpg", picture)): None,
-            file_server.redirect("away.jpg", "http://10.0.0.1/secret.jpg"): "url_refused",
-            file_server.flood("huge.jpg", 1 << 20, announced=True): "url_too_large",
-            file_server.flood("endless.jpg", 1 << 20, announced=False): "url_too_large",
-            file_server.drip("slow.jpg", b"x", 100, 0.2): "url_timeout",
-            file_server.add("forbidden.jpg", b"", status=403): "url_failed",
-            "http://127.0.0.1:9/nobody.jpg": "url_unreachable",
-            "http://169.254.169.254/latest/meta-data": "url_refused",
-        }
-        job_id = workers.submit([UrlSource(url=url) for url in urls])
-        workers.wait(job_id)
-        found = {outcome.input_path: outcome.error and outcome.error.code for outcome in workers.outcomes(job_id)}
-    assert found == urls
 
 
 def test_a_pdf_and_a_tiff_behind_urls_become_their_pages(workers: Workers, file_server: FileServer) -> None:
@@ -243,32 +203,6 @@ def _with_socket_to(port: int) -> list[int]:
     ]
 
 
-def test_a_job_survives_the_total_loss_of_redis(place: Path, tmp_path: Path) -> None:
-    with run_redis() as redis:
-        settings = settings_for(tmp_path, redis.url, MASKMILL_LOCAL_ROOTS=str(place / "pictures"))
-        with run_workers(settings) as workers:
-            job_id = workers.submit([PathSource(path=str(place / "pictures/many"))] * 8, shard_size=4)
-            workers.wait_for_progress(job_id, 40)
-            redis.lose_everything()
-            report = workers.wait(job_id)
-            assert (report.state, report.counts.succeeded) == ("completed", 320)
-            assert [outcome.number for outcome in workers.outcomes(job_id)] == list(range(320))
-
-
-def test_workers_outlive_every_restart_of_redis(place: Path, tmp_path: Path) -> None:
-    with run_redis() as redis:
-        settings = settings_for(tmp_path, redis.url, MASKMILL_LOCAL_ROOTS=str(place / "pictures"))
-        with run_workers(settings) as workers:
-            job_id = workers.submit([PathSource(path=str(place / "pictures/many"))] * 12, shard_size=4)
-            for done in (20, 120, 240):
-                workers.wait_for_progress(job_id, done)
-                redis.kill()
-                time.sleep(0.5)
-                redis.start()
-            report = workers.wait(job_id)
-            assert (report.state, report.counts.succeeded) == ("completed", 480)
-
-
 def test_workers_that_are_drained_take_their_name_off(tmp_path: Path, redis_url: str) -> None:
     settings = settings_for(tmp_path, redis_url)
     with run_workers(settings):
@@ -286,21 +220,6 @@ def test_a_cancelled_job_stays_cancelled_when_redis_forgets_it(workers: Workers,
 def test_a_job_that_was_accepted_and_never_entered_runs_all_the_same(workers: Workers, place: Path) -> None:
     job_id = workers.accept([PathSource(path=str(place / "pictures/many"))])
     assert workers.wait(job_id).counts.succeeded == 40
-
-
-def test_a_storage_outage_pauses_the_work_and_fails_nothing(
-    place: Path, tmp_path: Path, swift: SwiftServer, redis_url: str
-) -> None:
-    bucket = {"MASKMILL_STORAGE_URL": f"s3://{swift.make_bucket()}/jobs", **swift.env}
-    settings = settings_for(tmp_path, redis_url, MASKMILL_LOCAL_ROOTS=str(place / "pictures"), **bucket)
-    with run_workers(settings) as workers:
-        job_id = workers.submit([PathSource(path=str(place / "pictures/many"))], shard_size=4)
-        workers.wait_for_progress(job_id, 4)
-        swift.kill("proxy")
-        time.sleep(4)
-        swift.start("proxy")
-        report = workers.wait(job_id)
-    assert (report.counts.succeeded, report.counts.failed) == (40, 0)
 
 
 def test_a_plan_is_pages_of_shards_and_the_last_page_has_no_cursor(workers: Workers, place: Path) -> None:

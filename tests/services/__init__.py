@@ -2,6 +2,6 @@
 
 from tests.services.files_over_http import FileServer, serve_files
 from tests.services.redis_server import RedisServer, run_redis
-from tests.services.swift_server import SwiftServer, run_swift
+from tests.services.seaweed_server import SeaweedServer, run_seaweed
 
-__all__ = ["FileServer", "RedisServer", "SwiftServer", "run_redis", "run_swift", "serve_files"]
+__all__ = ["FileServer", "RedisServer", "SeaweedServer", "run_redis", "run_seaweed", "serve_files"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +36,11 @@ class Process:
             raise ServiceError(f"{self.command[0]} is not running")
         return self._child.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child is not None and self._child.poll() is None
+
     def start(self) -> None:
         """Start it; `wait_until` tells when it is ready."""
         with self.log.open("ab") as log:
@@ -52,7 +58,7 @@ class Process:
         """Return once `ready()`; ServiceError with the log's end when the process died or time is up."""
         deadline = time.monotonic() + seconds
         while not ready():
-            dead = self._child is None or self._child.poll() is not None
+            dead = not self.running
             if dead or time.monotonic() > deadline:
                 raise ServiceError(f"{self.command[0]} {'died' if dead else 'is not ready'}:\n{self._log_end()}")
             time.sleep(0.02)
@@ -68,7 +74,7 @@ class Process:
         atexit.unregister(self.kill)
 
     def _end(self, number: signal.Signals, seconds: float) -> None:
-        if self._child is None or self._child.poll() is not None:
+        if self._child is None or not self.running:
             return
         self._child.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -79,10 +85,15 @@ class Process:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on now.
+
+    Linux gives ports from 32768 on to whoever connects somewhere: a lower one is still free when the service binds it.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def accepts(port: int) -> bool:
