@@ -22,8 +22,8 @@ HEIGHT, WIDTH = 2000, 3000
 MEASURE = """
 import sys
 from pathlib import Path
-from shared.settings import Settings
-from worker.decode import copies, decode
+from maskmill.shared.settings import Settings
+from maskmill.worker.images.decode import copies, decode
 
 def memory(of):
     return next(int(line.split()[1]) << 10 for line in Path("/proc/self/status").open() if line.startswith(of))
