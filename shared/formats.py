@@ -24,7 +24,8 @@ PAGED = frozenset({"pdf", "tiff"})
 # First bytes that `sniff` wants to see: a PDF's header may come so late.
 HEAD_BYTES = 1024
 AVIF_SEARCH = 1 << 16
-BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+OS2_HEADER_SIZE = 12
+BMP_HEADER_SIZES = frozenset({OS2_HEADER_SIZE, 16, 40, 52, 56, 64, 108, 124})
 
 _MAGICS = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -88,8 +89,6 @@ def ends_early(data: bytes, name: str) -> bool:
     """Whether the container of format `name` says that there should be more bytes; False where it cannot say."""
     if name == "jpeg":
         return b"\xff\xd9" not in data
-    if name == "png":
-        return b"IEND" not in data[-4096:]
     if name == "gif":
         return not data.rstrip(b"\0").endswith(b";")
     if name == "webp":
@@ -103,6 +102,18 @@ def avif_size(data: bytes) -> tuple[int, int] | None:
     """Width and height of the largest picture that an AVIF's `ispe` boxes announce (ISO/IEC 23008-12, 6.5.3)."""
     sizes = [struct.unpack(">II", size) for size in re.findall(rb"ispe....(.{8})", data[:AVIF_SEARCH], re.DOTALL)]
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
+
+
+def bmp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a BMP's header gives, the width perhaps negative; None where there is too little of it."""
+    if len(data) < 26:
+        return None
+    if int.from_bytes(data[14:18], "little") == OS2_HEADER_SIZE:
+        width, height = struct.unpack_from("<HH", data, 18)
+    else:
+        width, height = struct.unpack_from("<ii", data, 18)
+    # A negative height says that the rows run from the top.
+    return width, abs(height)
 
 
 def plain_webp_size(data: bytes) -> tuple[int, int] | None:
@@ -139,6 +150,8 @@ def _foreign(head: bytes) -> str:
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             return f"looks like {name}"
+    if b"IHDR" in head[:32]:
+        return "looks like a PNG whose first bytes are damaged, as when it is sent as text"
     if head[128:132] == b"DICM":
         return "looks like DICOM"
     if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3].isspace():
