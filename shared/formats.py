@@ -17,6 +17,7 @@ LABELS = {
     "gif": "GIF",
     "avif": "AVIF",
     "jp2": "JPEG 2000",
+    "ico": "ICO",
     "pdf": "PDF",
 }
 # Formats of which one file can hold many pages.
@@ -38,9 +39,9 @@ _MAGICS = (
     (b"MM\0+", "tiff"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
     (b"\xff\x4f\xff\x51", "jp2"),
+    (b"\0\0\1\0", "ico"),
 )
 _FOREIGN = (
-    (b"\0\0\1\0", "a Windows icon (ICO)"),
     (b"\0\0\2\0", "a Windows cursor (CUR)"),
     (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\0\x0cJXL ", "JPEG XL"),

@@ -119,7 +119,7 @@ def test_every_failure_has_a_code_and_a_reason_for_people(readings: dict[str, li
     [
         ("heif-bad/empty.heic", "empty"),
         ("heif/bird_burst.heic", "unsupported_format"),
-        ("ico/decompression_bomb.ico", "unsupported_format"),
+        ("ico/decompression_bomb.ico", "too_many_pixels"),
         ("jpeg/monkey12.jpg", "unsupported_format"),
         ("jpeg-bad/truncated_jpeg.jpg", "truncated"),
         ("png-bad/truncated_end_chunk.png", "truncated"),

@@ -12,7 +12,7 @@ from maskmill.shared.errors import TooManyPixels, UnreadableInput, UnsupportedFo
 from maskmill.shared.formats import LABELS, avif_size, bmp_size, identify, plain_webp_size
 from maskmill.shared.jobs.sources import PdfOptions
 from maskmill.shared.settings import Settings
-from maskmill.worker.images import jpeg, pdf, pillow, png
+from maskmill.worker.images import ico, jpeg, pdf, pillow, png
 from maskmill.worker.images.image import Image
 from maskmill.worker.images.opencv import imdecode, upright
 
@@ -28,11 +28,12 @@ COPIES = {
     "gif": 2,
     "avif": 4,
     "jp2": 7,
+    "ico": 5,
     "pdf": 4,
 }
 
 # Where width and height stand in the header, for those formats of which that is easily told.
-SIZES = {"webp": plain_webp_size, "avif": avif_size, "bmp": bmp_size}
+SIZES = {"webp": plain_webp_size, "avif": avif_size, "bmp": bmp_size, "ico": ico.size}
 
 
 def page_count(data: bytes, options: PdfOptions | None, settings: Settings) -> list[int] | None:
@@ -82,6 +83,8 @@ def decode(data: bytes, page_index: int | None, options: PdfOptions | None, sett
     if name == "pdf":
         return pdf.render(data, page_index or 0, options or DEFAULT_PDF, settings)
     _announced(data, name, settings)
+    if name == "ico":
+        name, data = ico.unwrapped(data)
     picture = imdecode(data) if name == "webp" and plain_webp_size(data) else None
     return _decode_by_pillow(_sound(data, name), name, page_index, settings) if picture is None else picture
 

@@ -8,7 +8,7 @@ from maskmill.worker.images import png, tiff
 from maskmill.worker.images.reasons import damaged, truncated
 
 # Formats whose container says where the file should end, so that a reader that runs out of bytes was misled.
-SELF_DELIMITING = frozenset({"png", "gif", "webp", "avif", "jp2"})
+SELF_DELIMITING = frozenset({"png", "gif", "webp", "avif", "jp2", "ico"})
 
 BMP_FORMS = {0: "in plain form", 1: "in RLE8", 2: "in RLE4", 3: "in bit fields", 4: "in JPEG", 5: "in PNG"}
 
@@ -44,6 +44,8 @@ def _flaw_of_header(data: bytes, name: str, page_index: int) -> InputError:
             f"the BMP has {bits} bits a pixel {BMP_FORMS.get(form, 'in an unknown form')}, which is not read; "
             "save it with 24 bits a pixel"
         )
+    if name == "ico":
+        return damaged("ico", "its largest picture cannot be decoded")
     if name == "gif" and b"\0\0" in (data[6:8], data[8:10]):
         return damaged("gif", "its header gives it no width or no height")
     return UnreadableInput(

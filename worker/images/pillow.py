@@ -31,6 +31,7 @@ PLUGINS = {
     "gif": "GIF",
     "avif": "AVIF",
     "jp2": "JPEG2000",
+    "ico": "ICO",
 }
 # Converted at once, so that no second whole picture is held in another mode.
 STRIP_PIXELS = 1 << 20

@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import MAX_TEXT_CHUNK
 from maskmill.shared.errors import InputError, UnreadableInput
 from maskmill.worker.images.reasons import damaged, truncated
 
-SIGNATURE_BYTES = 8
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Length, name and checksum, each of 4 bytes.
 FRAME_BYTES = 12
 # Which of the chunks that a reader may leave out (a small first letter) say something of the pixels.
@@ -42,7 +42,7 @@ def without_bad_metadata(data: bytes) -> bytes:
 
 def flaw(data: bytes) -> InputError | None:
     """What is wrong with the PNG, as far as its chunks tell; None where they are all right."""
-    at, name = SIGNATURE_BYTES, b""
+    at, name = len(SIGNATURE), b""
     for name, start, at in _chunks(data):
         if at <= len(data) and not _checksum_holds(data, start, at):
             return damaged("png", f"the checksum of its {name.decode()} chunk is wrong")
@@ -68,7 +68,7 @@ def _flaw_of_header(data: bytes) -> UnreadableInput | None:
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
     """The chunks up to IEND, the last one perhaps ending behind the data; no more where none begins."""
-    at = SIGNATURE_BYTES
+    at = len(SIGNATURE)
     while at + 8 <= len(data):
         name = data[at + 4 : at + 8]
         if not (name.isalpha() and name.isascii()):
