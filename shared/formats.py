@@ -18,6 +18,7 @@ LABELS = {
     "avif": "AVIF",
     "jp2": "JPEG 2000",
     "ico": "ICO",
+    "heic": "HEIC",
     "pdf": "PDF",
 }
 # Formats of which one file can hold many pages.
@@ -58,6 +59,7 @@ _FOREIGN = (
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
     (b"RIFF", "a RIFF sound or video"),
 )
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 
@@ -70,8 +72,8 @@ def sniff(head: bytes) -> str | None:
         return "webp"
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADER_SIZES:
         return "bmp"
-    if not _brands(head).isdisjoint({b"avif", b"avis"}):
-        return "avif"
+    if brands := _brands(head):
+        return _named_by(brands)
     return "pdf" if b"%PDF-" in head[:HEAD_BYTES] else None
 
 
@@ -96,7 +98,7 @@ def ends_early(data: bytes, name: str) -> bool:
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if name == "bmp":
         return int.from_bytes(data[2:6], "little") > len(data)
-    return name in {"avif", "jp2"} and any(end > len(data) for end in _box_ends(data))
+    return name in {"avif", "heic", "jp2"} and any(end > len(data) for end in _box_ends(data))
 
 
 def avif_size(data: bytes) -> tuple[int, int] | None:
@@ -144,10 +146,16 @@ def _brands(head: bytes) -> set[bytes]:
     return {head[8:12], *(head[at : at + 4] for at in range(16, min(end, len(head)), 4))}
 
 
+def _named_by(brands: set[bytes]) -> str | None:
+    """The picture format that the brands of an ISO base media file stand for."""
+    if brands & _AVIF_BRANDS:
+        return "avif"
+    return "heic" if brands & _HEIF_BRANDS else None
+
+
 def _foreign(head: bytes) -> str:
-    brands = _brands(head)
-    if brands:
-        return "looks like HEIC" if brands & _HEIF_BRANDS else "looks like an MP4 or QuickTime video"
+    if _brands(head):
+        return "looks like an MP4 or QuickTime video"
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             return f"looks like {name}"

@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 
 from maskmill.shared.settings import Settings
 from maskmill.worker.images.opencv import opencv_environment
+from tests.heic import stored
 from tests.icons import as_bitmap, as_png, icon
 
 HEIGHT, WIDTH = 2000, 3000
@@ -65,16 +66,21 @@ def write(picture: Pillow.Image, path: Path) -> None:
     if path.suffix == ".ico":
         path.write_bytes(icon(as_png(converted) if path.name == "png.ico" else as_bitmap(converted)))
         return
+    if path.suffix == ".heic":
+        path.write_bytes(stored("large" if picture.width == WIDTH else "clear"))
+        return
     exif = Pillow.Exif()
     exif[0x0112] = 6
     converted.save(path, **FORMATS.get(path.name, {}) | ({"exif": exif} if path.name == "turned.png" else {}))
 
 
 @pytest.mark.parametrize(
-    "name", [*FORMATS, "cmyk.jpg", "turned.png", "clear.png", "png.ico", "clear.ico", "bitmap.ico"]
+    "name", [*FORMATS, "cmyk.jpg", "turned.png", "clear.png", "png.ico", "clear.ico", "bitmap.ico", "clear.heic"]
 )
 def test_decoding_holds_no_more_than_it_says(scene: Pillow.Image, tmp_path: Path, name: str) -> None:
     small, large = tmp_path / f"small{Path(name).suffix}", tmp_path / name
+    if name == "clear.heic":
+        pytest.importorskip("pi_heif", reason="the extra `heic` is not installed")
     write(scene, large)
     write(scene.resize((64, 48)), small)
     done = subprocess.run(

@@ -12,7 +12,7 @@ from maskmill.shared.errors import TooManyPixels, UnreadableInput, UnsupportedFo
 from maskmill.shared.formats import LABELS, avif_size, bmp_size, identify, plain_webp_size
 from maskmill.shared.jobs.sources import PdfOptions
 from maskmill.shared.settings import Settings
-from maskmill.worker.images import ico, jpeg, pdf, pillow, png
+from maskmill.worker.images import heif, ico, jpeg, pdf, pillow, png
 from maskmill.worker.images.image import Image
 from maskmill.worker.images.opencv import imdecode, upright
 
@@ -29,6 +29,7 @@ COPIES = {
     "avif": 4,
     "jp2": 7,
     "ico": 5,
+    "heic": 5,
     "pdf": 4,
 }
 
@@ -61,6 +62,9 @@ def pixels(data: bytes, page_index: int | None, options: PdfOptions | None, sett
     announced = _announced(data, name, settings)
     if announced is not None:
         return announced
+    if name == "heic":
+        with heif.opened(data) as file:
+            return _checked(*heif.size(file), name, settings)
     with pillow.opened(_sound(data, name), name, page_index) as frame:
         return _checked(*frame.size, name, settings)
 
@@ -82,6 +86,8 @@ def decode(data: bytes, page_index: int | None, options: PdfOptions | None, sett
     name = identify(data)
     if name == "pdf":
         return pdf.render(data, page_index or 0, options or DEFAULT_PDF, settings)
+    if name == "heic":
+        return _decode_heic(data, settings)
     _announced(data, name, settings)
     if name == "ico":
         name, data = ico.unwrapped(data)
@@ -113,6 +119,12 @@ def _sound(data: bytes, name: str) -> bytes:
     if name == "png":
         return png.without_bad_metadata(data)
     return jpeg.completed(data) if name == "jpeg" else data
+
+
+def _decode_heic(data: bytes, settings: Settings) -> Image:
+    with heif.opened(data) as file:
+        _checked(*heif.size(file), "heic", settings)
+        return heif.pixels_of(file)
 
 
 def _decode_by_pillow(data: bytes, name: str, page_index: int | None, settings: Settings) -> Image:
