@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import threading
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ Coverage = NDArray[np.uint8]
 SIDES = {"L": "L", "R": "R", "AL": "R", "EN": "D", "AN": "D", "CS": "S", "ES": "S"}
 RIGHT_TO_LEFT = re.compile("R([RDSN]*[RD])?")
 LEFT_TO_RIGHT = re.compile("L([LDSN]*[LD])?|D(S?D)*")
+
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -155,13 +158,24 @@ def _shape(run: Run) -> Line:
 @functools.lru_cache(maxsize=4096)
 def _font(letter: str) -> harfbuzz.Font | None:
     """The first font that has the letter."""
-    return next((font for font in FONTS if _has(font, letter)), None)
+    return next((font for font in _fonts() if _has(font, letter)), None)
 
 
 def _has(font: harfbuzz.Font, letter: str) -> bool:
     return font.get_nominal_glyph(ord(letter)) is not None
 
 
+def _fonts() -> tuple[harfbuzz.Font, ...]:
+    """The fonts, opened when they are first asked for.
+
+    Two threads that ask at once get the same ones: were each font opened twice, a word would fall apart where its
+    letters are found once in the one and once in the other.
+    """
+    with _opening:
+        return _opened()
+
+
+@functools.cache
 def _opened() -> tuple[harfbuzz.Font, ...]:
     """Noto Sans first, then its sisters for the other scripts, symbols and emoji, the large one for Chinese last."""
     files = sorted(path for path in _files("manimgx_fonts", ".ttf") if "Italic" not in path.name)
@@ -179,8 +193,3 @@ def _open(path: Path, face: int) -> harfbuzz.Font:
     font = harfbuzz.Font(harfbuzz.Face(harfbuzz.Blob.from_file_path(str(path)), face))
     font.set_variations({"wght": WEIGHT})
     return font
-
-
-# Not when first asked for: two threads that ask at once would open each font twice, and a word would fall apart where
-# its letters are found once in the one and once in the other.
-FONTS = _opened()
