@@ -30,13 +30,13 @@ sys.setswitchinterval(1e-6)
 words = ["cat", "קוט", "กา", "猫"] * 8
 together = Barrier(len(words))
 
-def fonts_of(word):
+def drawn(word):
     together.wait()
-    return word, {id(glyph.font) for glyph in line(word).glyphs}
+    return line(word)
 
 with ThreadPoolExecutor(len(words)) as pool:
-    found = list(pool.map(fonts_of, words))
-counts = [len(set().union(*(fonts for other, fonts in found if other == word))) for word in words[:4]]
+    lines = list(pool.map(drawn, words))
+counts = [len({id(glyph.font) for of_word in lines[first::4] for glyph in of_word.glyphs}) for first in range(4)]
 print(len(fonts_in_memory()) > 10, counts)
 """
 
