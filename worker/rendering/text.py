@@ -1,4 +1,4 @@
-"""Lettering: a label set in its own script, from the Noto fonts that ship with the `manimgx-fonts` packages.
+"""Text: a label set in its own script, from the Noto fonts that ship with the `manimgx-fonts` packages.
 
 HarfBuzz joins and places the letters and fills their outlines. A letter that none of the fonts has is romanised.
 """
