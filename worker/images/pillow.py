@@ -104,6 +104,9 @@ def orientation_of(frame: Pillow.Image) -> int:
 
 def _strips(frame: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
     rows = max(1, STRIP_PIXELS // frame.width)
+    if frame.height <= rows:
+        yield 0, frame
+        return
     for top in range(0, frame.height, rows):
         yield top, frame.crop((0, top, frame.width, min(frame.height, top + rows)))
 
