@@ -21,7 +21,7 @@ from maskmill.worker.device import Device, limit_threads
 from maskmill.worker.images.decode import decode
 from maskmill.worker.models import load
 from maskmill.worker.rendering.draw import draw
-from maskmill.worker.rendering.encode import Subject, describe, encode_image, encode_result
+from maskmill.worker.rendering.encode import Subject, encode_image, encode_result, result_document
 from tests.paddlex_models import LABELS, write_config, write_enlarging
 
 HEIGHT, WIDTH, ROWS, FOUND = 9000, 12000, 100, 20
@@ -65,7 +65,7 @@ def run(folder: Path) -> None:
     del outputs
     _report("finish", started)
     subject = Subject("picture.jpg", None, *image.shape[:2])
-    document = encode_result(describe(subject, instances, model, model.threshold))
+    document = encode_result(result_document(subject, instances, model, model.threshold))
     _report("encode, JSON", started)
     drawn = encode_image(draw(image, instances, model.labels, in_place=True), "jpg")
     _report("draw, encode", started)

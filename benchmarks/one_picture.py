@@ -18,7 +18,7 @@ from maskmill.worker.device import Device, limit_threads
 from maskmill.worker.images.decode import decode
 from maskmill.worker.models import load
 from maskmill.worker.rendering.draw import draw
-from maskmill.worker.rendering.encode import Subject, describe, encode_image, encode_result
+from maskmill.worker.rendering.encode import Subject, encode_image, encode_result, result_document
 
 ROUNDS = 30
 
@@ -51,7 +51,7 @@ def main() -> None:
         "finish, threshold 0.001": lambda: model.finish(outputs, prepared, 0.001),
         "draw": lambda: draw(image, found, model.labels),
         "encode, JPEG": lambda: encode_image(drawn, "jpg"),
-        "encode, JSON with RLE": lambda: encode_result(describe(subject, found, model, model.threshold)),
+        "encode, JSON with RLE": lambda: encode_result(result_document(subject, found, model, model.threshold)),
     }
     for name, stage in stages.items():
         times = rounds(stage)

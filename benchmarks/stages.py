@@ -34,7 +34,7 @@ from maskmill.worker.images.decode import decode
 from maskmill.worker.models import Model, load
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.rendering.draw import draw
-from maskmill.worker.rendering.encode import Subject, describe, encode_image, encode_result
+from maskmill.worker.rendering.encode import Subject, encode_image, encode_result, result_document
 from maskmill.worker.shards.shard_run import ItemTask, ShardRun
 from maskmill.worker.sources.fetch import Fetcher
 
@@ -45,7 +45,7 @@ PARTS = {
     "fetch": ("read",),
     "decode": ("decode", "prepare"),
     "infer": ("run",),
-    "finish": ("finish", "describe", "draw", "encode"),
+    "finish": ("finish", "document", "draw", "encode"),
     "deliver": ("store",),
 }
 
@@ -77,7 +77,7 @@ def alone(settings: Settings, files: list[Path]) -> dict[str, Any]:
         outputs = clock.time("run", lambda: model.infer([prepared])[0])
         found = clock.time("finish", lambda: model.finish(outputs, prepared, model.threshold))
         subject = Subject(str(file), None, *image.shape[:2])
-        text = clock.time("describe", lambda: encode_result(describe(subject, found, model, model.threshold)))
+        text = clock.time("document", lambda: encode_result(result_document(subject, found, model, model.threshold)))
         drawn = clock.time("draw", lambda: draw(image, found, model.labels, in_place=True))
         picture = clock.time("encode", lambda: encode_image(drawn, "jpg"))
         clock.time("store", lambda: (storage.put(f"{file.stem}.json", text), storage.put(f"{file.stem}.jpg", picture)))

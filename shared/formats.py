@@ -17,6 +17,8 @@ LABELS = {
     "gif": "GIF",
     "avif": "AVIF",
     "jp2": "JPEG 2000",
+    "ico": "ICO",
+    "heic": "HEIC",
     "pdf": "PDF",
 }
 # Formats of which one file can hold many pages.
@@ -24,7 +26,8 @@ PAGED = frozenset({"pdf", "tiff"})
 # First bytes that `sniff` wants to see: a PDF's header may come so late.
 HEAD_BYTES = 1024
 AVIF_SEARCH = 1 << 16
-BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
+OS2_HEADER_SIZE = 12
+BMP_HEADER_SIZES = frozenset({OS2_HEADER_SIZE, 16, 40, 52, 56, 64, 108, 124})
 
 _MAGICS = (
     (b"\xff\xd8\xff", "jpeg"),
@@ -37,9 +40,9 @@ _MAGICS = (
     (b"MM\0+", "tiff"),
     (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
     (b"\xff\x4f\xff\x51", "jp2"),
+    (b"\0\0\1\0", "ico"),
 )
 _FOREIGN = (
-    (b"\0\0\1\0", "a Windows icon (ICO)"),
     (b"\0\0\2\0", "a Windows cursor (CUR)"),
     (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\0\x0cJXL ", "JPEG XL"),
@@ -56,6 +59,7 @@ _FOREIGN = (
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
     (b"RIFF", "a RIFF sound or video"),
 )
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
 
@@ -68,8 +72,8 @@ def sniff(head: bytes) -> str | None:
         return "webp"
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in BMP_HEADER_SIZES:
         return "bmp"
-    if not _brands(head).isdisjoint({b"avif", b"avis"}):
-        return "avif"
+    if brands := _brands(head):
+        return _named_by(brands)
     return "pdf" if b"%PDF-" in head[:HEAD_BYTES] else None
 
 
@@ -88,21 +92,31 @@ def ends_early(data: bytes, name: str) -> bool:
     """Whether the container of format `name` says that there should be more bytes; False where it cannot say."""
     if name == "jpeg":
         return b"\xff\xd9" not in data
-    if name == "png":
-        return b"IEND" not in data[-4096:]
     if name == "gif":
         return not data.rstrip(b"\0").endswith(b";")
     if name == "webp":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     if name == "bmp":
         return int.from_bytes(data[2:6], "little") > len(data)
-    return name in {"avif", "jp2"} and any(end > len(data) for end in _box_ends(data))
+    return name in {"avif", "heic", "jp2"} and any(end > len(data) for end in _box_ends(data))
 
 
 def avif_size(data: bytes) -> tuple[int, int] | None:
     """Width and height of the largest picture that an AVIF's `ispe` boxes announce (ISO/IEC 23008-12, 6.5.3)."""
     sizes = [struct.unpack(">II", size) for size in re.findall(rb"ispe....(.{8})", data[:AVIF_SEARCH], re.DOTALL)]
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
+
+
+def bmp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that a BMP's header gives, the width perhaps negative; None where there is too little of it."""
+    if len(data) < 26:
+        return None
+    if int.from_bytes(data[14:18], "little") == OS2_HEADER_SIZE:
+        width, height = struct.unpack_from("<HH", data, 18)
+    else:
+        width, height = struct.unpack_from("<ii", data, 18)
+    # A negative height says that the rows run from the top.
+    return width, abs(height)
 
 
 def plain_webp_size(data: bytes) -> tuple[int, int] | None:
@@ -132,13 +146,21 @@ def _brands(head: bytes) -> set[bytes]:
     return {head[8:12], *(head[at : at + 4] for at in range(16, min(end, len(head)), 4))}
 
 
+def _named_by(brands: set[bytes]) -> str | None:
+    """The picture format that the brands of an ISO base media file stand for."""
+    if brands & _AVIF_BRANDS:
+        return "avif"
+    return "heic" if brands & _HEIF_BRANDS else None
+
+
 def _foreign(head: bytes) -> str:
-    brands = _brands(head)
-    if brands:
-        return "looks like HEIC" if brands & _HEIF_BRANDS else "looks like an MP4 or QuickTime video"
+    if _brands(head):
+        return "looks like an MP4 or QuickTime video"
     for magic, name in _FOREIGN:
         if head.startswith(magic):
             return f"looks like {name}"
+    if b"IHDR" in head[:32]:
+        return "looks like a PNG whose first bytes are damaged, as when it is sent as text"
     if head[128:132] == b"DICM":
         return "looks like DICOM"
     if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3].isspace():

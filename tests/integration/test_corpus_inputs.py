@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as Pillow
 from PIL import ImageOps
 
-from maskmill.shared.errors import InputError, PdfEncrypted, PdfPageTooLarge
+from maskmill.shared.errors import InputError, PdfEncrypted, PdfPageTooLarge, TruncatedInput
 from maskmill.shared.jobs.sources import PdfOptions
 from maskmill.shared.settings import Settings
 from maskmill.worker.images.decode import decode, page_count, pixels
@@ -118,8 +118,7 @@ def test_every_failure_has_a_code_and_a_reason_for_people(readings: dict[str, li
     ("name", "code"),
     [
         ("heif-bad/empty.heic", "empty"),
-        ("heif/bird_burst.heic", "unsupported_format"),
-        ("ico/decompression_bomb.ico", "unsupported_format"),
+        ("ico/decompression_bomb.ico", "too_many_pixels"),
         ("jpeg/monkey12.jpg", "unsupported_format"),
         ("jpeg-bad/truncated_jpeg.jpg", "truncated"),
         ("png-bad/truncated_end_chunk.png", "truncated"),
@@ -139,6 +138,13 @@ def test_a_bad_file_fails_for_its_own_reason(
     readings: dict[str, list[Image | InputError]], name: str, code: str
 ) -> None:
     assert [result.code for result in readings[name] if isinstance(result, InputError)] == [code]
+
+
+def test_heic_is_read(readings: dict[str, list[Image | InputError]]) -> None:
+    pytest.importorskip("pi_heif", reason="the extra `heic` is not installed")
+    assert [type(result) for result in readings["heif-bad/corrupted.heic"]] == [TruncatedInput]
+    assert picture(readings, "heif/zPug_3.heic").shape == (64, 64, 3)
+    assert picture(readings, "heif/bird_burst.heic").shape == (720, 1280, 3)
 
 
 def test_pictures_have_the_size_that_opencv_gives_them(

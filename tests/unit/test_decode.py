@@ -346,9 +346,8 @@ class TestRefusals:
             (b"just a few words\n", "text"),
             (b"<!DOCTYPE html><html>404</html>", "HTML"),
             (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
-            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
             (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", "MP4"),
-            (b"\0\0\1\0\1\0", "ICO"),
+            (b"\0\0\2\0\1\0", "CUR"),
             (b"8BPS\0\1", "Photoshop"),
             (b"PK\3\4\x14", "ZIP"),
             (bytes(128) + b"DICM", "DICOM"),
@@ -359,7 +358,7 @@ class TestRefusals:
     def test_an_unsupported_format_is_named_with_those_that_are_read(self, head: bytes, looks_like: str) -> None:
         with pytest.raises(UnsupportedFormat, match=looks_like) as failure:
             page_count(head + b"\n" * 40, None, SETTINGS)
-        assert "JPEG, PNG, BMP, WebP, TIFF, GIF, AVIF, JPEG 2000 and PDF are read" in failure.value.reason
+        assert "JPEG, PNG, BMP, WebP, TIFF, GIF, AVIF, JPEG 2000, ICO, HEIC and PDF are read" in failure.value.reason
 
     def test_a_12_bit_jpeg_is_unsupported(self) -> None:
         data = bytearray(encoded(scene(), "JPEG"))

@@ -16,12 +16,12 @@ from maskmill.shared.jobs.results import Result, image_name, json_name, to_json
 from maskmill.worker.masks.instances import Instances
 from maskmill.worker.rendering.encode import (
     Subject,
-    describe,
     encode_image,
     encode_result,
     image_suffix,
+    result_document,
     seed_instances,
-    shortest,
+    shortest_decimals,
 )
 from tests.instances import filled, instances_of
 
@@ -49,7 +49,7 @@ def two() -> Instances:
 
 
 def document(mask_format: str = "rle") -> Result:
-    return describe(SUBJECT, two(), Facts(), 0.2, mask_format)  # type: ignore[arg-type]
+    return result_document(SUBJECT, two(), Facts(), 0.2, mask_format)  # type: ignore[arg-type]
 
 
 def whole(rle: dict[str, object]) -> NDArray[np.uint8]:
@@ -100,11 +100,11 @@ def test_dense_masks_without_bound_are_refused_with_what_to_ask_for() -> None:
     side = 6000
     huge = instances_of(((0, 0, side, side), 0, 0.9, filled(side, side, 0, 0, 1, 1)))
     with pytest.raises(ResultTooLarge, match='mask_format "rle"'):
-        describe(Subject("a", None, side, side), huge, Facts(), 0.5, "dense")
+        result_document(Subject("a", None, side, side), huge, Facts(), 0.5, "dense")
 
 
 def test_nothing_found_is_two_empty_lists() -> None:
-    empty = describe(SUBJECT, Instances.none(), Facts(), 0.2)
+    empty = result_document(SUBJECT, Instances.none(), Facts(), 0.2)
     assert (empty["boxes"], empty["masks"]) == ([], [])
 
 
@@ -123,9 +123,9 @@ def test_a_result_with_a_number_that_json_lacks_is_refused() -> None:
 
 def test_floats_are_the_shortest_that_are_the_same_float32() -> None:
     values = np.random.default_rng(0).uniform(0, 4000, 1000).astype(np.float32)
-    written = shortest(values)
+    written = shortest_decimals(values)
     assert np.array_equal(np.array(written, np.float32), values)
-    assert shortest(np.array([0.9, 162.39, 1e-5, 4000], np.float32)) == [0.9, 162.39, 1e-5, 4000.0]
+    assert shortest_decimals(np.array([0.9, 162.39, 1e-5, 4000], np.float32)) == [0.9, 162.39, 1e-5, 4000.0]
 
 
 def test_the_drop_in_form_holds_the_rle_of_each_crop() -> None:

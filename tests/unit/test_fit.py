@@ -45,11 +45,11 @@ def test_samples_lie_where_their_piece_of_the_canvas_shows_the_picture(
     height: int, width: int, down: float, right: float
 ) -> None:
     fit = letterbox(height, width, (320, 320))
-    lattice = fit.lattice(80, 80)
+    grid = fit.grid(80, 80)
     canvas_y, canvas_x = fit.top + down * fit.inner[0], fit.left + right * fit.inner[1]
     box = fit.boxes(np.array([[canvas_x, canvas_y, canvas_x, canvas_y]], np.float32))[0]
     # A point's pixel position is its coordinate less one half, and the same holds for samples of 4 canvas pixels.
-    row, column = lattice.rows.pixel(np.array(canvas_y / 4 - 0.5)), lattice.columns.pixel(np.array(canvas_x / 4 - 0.5))
+    row, column = grid.rows.pixel(np.array(canvas_y / 4 - 0.5)), grid.columns.pixel(np.array(canvas_x / 4 - 0.5))
     assert np.allclose([column + 0.5, row + 0.5], box[:2], rtol=1e-4, atol=1e-2)
 
 

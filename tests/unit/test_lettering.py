@@ -96,6 +96,10 @@ def test_conjuncts_and_emoji_sequences_become_one_sign() -> None:
         ("חתול 1.5 לבן", "ןבל 1.5 לותח"),
         ("חתול (my cat)", "(my cat) לותח"),
         ("cat 12", "cat 12"),
+        ("חתול 12%", "12% לותח"),
+        ("חתול $5", "$5 לותח"),
+        ("cat (חתול) 12", "cat (לותח) 12"),
+        ("חתול (cat) 12", "12 (cat) לותח"),
     ],
 )
 def test_words_stand_in_the_order_in_which_they_are_read(label: str, visual: str) -> None:

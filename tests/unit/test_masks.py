@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from maskmill.worker.masks.mask import Mask, Window
-from maskmill.worker.masks.resample import Axis, Lattice
+from maskmill.worker.masks.resample import Axis, SampleGrid
 
 # pycocotools 2.0.11 decodes through an array protocol of numpy 1.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -75,10 +75,10 @@ def test_a_rounded_window_rounds_halves_to_even() -> None:
     assert Window.rounded((0.5, 1.5, 4.5, 5.5), 10, 10) == Window(0, 2, 4, 4)
 
 
-def bilinear(field: NDArray[np.float32], lattice: Lattice, window: Window) -> NDArray[np.float64]:
+def bilinear(field: NDArray[np.float32], grid: SampleGrid, window: Window) -> NDArray[np.float64]:
     """The field at every pixel of the window, sample by sample."""
-    rows = lattice.rows.at(np.arange(window.y, window.y + window.height))
-    columns = lattice.columns.at(np.arange(window.x, window.x + window.width))
+    rows = grid.rows.at(np.arange(window.y, window.y + window.height))
+    columns = grid.columns.at(np.arange(window.x, window.x + window.width))
     values = np.pad(field.astype(np.float64), ((0, 1), (0, 1)), mode="edge")
     row, column = rows.astype(int), columns.astype(int)
     down, right = (rows - row)[:, None], (columns - column)[None]
@@ -101,15 +101,15 @@ def test_the_traced_mask_is_the_field_evaluated_at_every_pixel(
     cut: tuple[float, float, float, float],
 ) -> None:
     height, width = size
-    lattice = Lattice(
+    grid = SampleGrid(
         Axis(field.shape[0] / height, offset[0], field.shape[0]),
         Axis(field.shape[1] / width, offset[1], field.shape[1]),
     )
     x, y = int(cut[0] * (width - 1)), int(cut[1] * (height - 1))
     window = Window(x, y, 1 + int(cut[2] * (width - x - 1)), 1 + int(cut[3] * (height - y - 1)))
-    rows, columns = lattice.around(window)
-    mask = lattice.mask(np.ascontiguousarray(field[rows, columns]), window)
-    values = bilinear(field, lattice, window)
+    rows, columns = grid.around(window)
+    mask = grid.mask(np.ascontiguousarray(field[rows, columns]), window)
+    values = bilinear(field, grid, window)
     traced = np.zeros(values.shape, np.uint8) if mask is None else mask.bitmap()
     clear = np.abs(values) > 1e-4
     assert np.array_equal(traced[clear], (values > 0)[clear])
@@ -129,12 +129,12 @@ def test_the_mask_of_a_whole_field_misses_no_pixel(
     field: NDArray[np.float32], size: tuple[int, int], offset: tuple[float, float], level: float
 ) -> None:
     height, width = size
-    lattice = Lattice(
+    grid = SampleGrid(
         Axis(field.shape[0] / height, offset[0], field.shape[0]),
         Axis(field.shape[1] / width, offset[1], field.shape[1]),
     )
-    mask = lattice.whole(field, height, width, level)
-    values = bilinear(field, lattice, Window(0, 0, width, height)) - level
+    mask = grid.whole(field, height, width, level)
+    values = bilinear(field, grid, Window(0, 0, width, height)) - level
     traced = np.zeros((height, width), np.uint8)
     if mask is not None:
         traced = framed(mask.bitmap(), mask.window.x, mask.window.y, height, width)
@@ -144,14 +144,14 @@ def test_the_mask_of_a_whole_field_misses_no_pixel(
 
 def test_samples_across_a_box_share_it_evenly() -> None:
     field = np.array([[1, 1, 0, 0]], np.float32)
-    mask = Lattice.across((10, 20, 18, 26), 1, 4).inside(field, Window(10, 20, 8, 6), 0.5)
+    mask = SampleGrid.across((10, 20, 18, 26), 1, 4).inside(field, Window(10, 20, 8, 6), 0.5)
     assert mask is not None
     assert mask.bitmap().tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 6
 
 
 def test_a_field_nowhere_above_zero_gives_no_mask() -> None:
-    lattice = Lattice(Axis(0.5, 0, 4), Axis(0.5, 0, 4))
-    assert lattice.mask(np.zeros((4, 4), np.float32), Window(0, 0, 8, 8)) is None
+    grid = SampleGrid(Axis(0.5, 0, 4), Axis(0.5, 0, 4))
+    assert grid.mask(np.zeros((4, 4), np.float32), Window(0, 0, 8, 8)) is None
 
 
 @pytest.mark.parametrize("height", [1, 2, 50])

@@ -102,8 +102,10 @@ class TestPages:
         pages = page_count(data, None, SETTINGS)
         assert pages == [0, 1, 2]
         assert render(data, 0).shape == render(data, 2).shape == (144, 144, 3)
-        with pytest.raises(UnreadableInput):
-            render(data, 1)
+        reason = "the PDF is damaged: page 2 cannot be read; send the whole file, or print it to a new PDF"
+        for ask in (pixels, decode):
+            with pytest.raises(UnreadableInput, match=reason):
+                ask(data, 1, None, SETTINGS)
 
 
 class TestPixels:

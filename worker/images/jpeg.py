@@ -1,25 +1,20 @@
-"""JPEG's header and, by OpenCV, the pixels of the usual kinds, at nearly the speed of libjpeg-turbo alone."""
+"""JPEG's header, and whether a JPEG without an end has all of its picture."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
+from maskmill.shared.errors import UnreadableInput
+from maskmill.worker.images.pillow import same_pixels
+from maskmill.worker.images.reasons import truncated
 
-from maskmill.shared.errors import TruncatedInput, UnreadableInput
-from maskmill.worker.images.image import Image
-from maskmill.worker.images.opencv import imdecode
-
-START_OF_SCAN, END_OF_IMAGE, APP1 = 0xDA, 0xD9, 0xE1
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 END = b"\xff\xd9"
 # Markers without a length: stuffing, TEM, RST0-7 and SOI.
 BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
-XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)([1-8])")
-ORIENTATION_TAG = 0x0112
 # 255 hold the largest colour profile; a file made of nothing but markers would be walked for minutes.
 MAX_MARKERS = 10_000
 # Entropy-coded data unlike the zeros that libjpeg makes up for data that are missing.
@@ -32,10 +27,8 @@ class JpegHeader:
 
     width: int
     height: int
-    components: int
     bits: int
     progressive: bool
-    orientation: int
     scan: int
 
 
@@ -44,62 +37,43 @@ def read_header(data: bytes) -> JpegHeader | None:
 
     Raises UnreadableInput past MAX_MARKERS.
     """
-    frame, from_exif, from_xmp = None, None, None
-    for marker, start, end in _segments(data):
-        if marker == APP1:
-            from_exif = from_exif or exif_orientation(data[start:end])
-            from_xmp = from_xmp or _xmp_orientation(data[start:end])
-        elif marker in FRAMES and frame is None:
+    frame = None
+    for marker, start in _segments(data):
+        if marker in FRAMES and frame is None:
             frame = marker, start
         elif marker == START_OF_SCAN and frame is not None:
-            return _header(data, frame, from_exif or from_xmp or 1, start)
+            return _header(data, *frame, start)
     return None
 
 
-def decode(data: bytes, header: JpegHeader) -> Image | None:
-    """Pixels uint8 [H, W, 3] RGB as stored, not turned upright; None where OpenCV cannot read them.
+def completed(data: bytes) -> bytes:
+    """The JPEG with an end marker, which does no harm when it alone is missing.
 
-    Raises TruncatedInput where the data end before the picture does. A missing end marker alone is no harm.
+    Raises TruncatedInput where the data end before the picture does.
     """
-    if data.rfind(END, header.scan) >= 0:
-        return imdecode(data)
-    if header.progressive:
-        raise _truncated()
-    return _decode_without_end(data.rstrip(b"\0"))
+    header = read_header(data)
+    if header is None or data.rfind(END, header.scan) >= 0:
+        return data
+    if header.progressive or not _is_whole(data.rstrip(b"\0")):
+        raise truncated("jpeg")
+    return data + END
 
 
-def exif_orientation(segment: bytes) -> int | None:
-    """The orientation, 1 to 8, of an APP1 segment's content (Exif 2.32, 4.6); None where it holds none."""
-    if not segment.startswith(b"Exif\0"):
-        return None
-    tiff = segment[6:]
-    order = "little" if tiff[:2] == b"II" else "big"
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(tiff[at : at + size], order)  # type: ignore[arg-type]
-
-    directory = number(4, 4)
-    for entry in range(directory + 2, min(directory + 2 + 12 * number(directory, 2), len(tiff) - 11), 12):
-        if number(entry, 2) == ORIENTATION_TAG:
-            orientation = number(entry + 8, 2)
-            return orientation if 1 <= orientation <= 8 else None
-    return None
+def _is_whole(data: bytes) -> bool:
+    """A picture that needs no byte past `data` is the same whatever follows; one that is cut short is not."""
+    try:
+        return same_pixels(data + END, data + FILLER + END, "jpeg")
+    except UnreadableInput:
+        return False
 
 
-def _xmp_orientation(segment: bytes) -> int | None:
-    found = segment.startswith(b"http://ns.adobe.com/xap/") and XMP_ORIENTATION.search(segment)
-    return int(found[1]) if found else None
-
-
-def _header(data: bytes, frame: tuple[int, int], orientation: int, scan: int) -> JpegHeader:
-    marker, at = frame
-    bits, components = data[at], data[at + 5]
+def _header(data: bytes, marker: int, at: int, scan: int) -> JpegHeader:
     height, width = int.from_bytes(data[at + 1 : at + 3], "big"), int.from_bytes(data[at + 3 : at + 5], "big")
-    return JpegHeader(width, height, components, bits, marker in PROGRESSIVE, orientation, scan)
+    return JpegHeader(width, height, data[at], marker in PROGRESSIVE, scan)
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of the content of each segment up to the first scan's; stray bytes are passed over."""
+def _segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker of each segment up to the first scan's, and where its content starts; stray bytes are passed over."""
     at = 2
     for _ in range(MAX_MARKERS):
         at = data.find(b"\xff", at)
@@ -111,23 +85,8 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         elif marker in BARE:
             at += 2
         else:
-            end = at + 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
-            yield marker, at + 4, end
+            yield marker, at + 4
             if marker == START_OF_SCAN:
                 return
-            at = end
+            at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
     raise UnreadableInput(f"the JPEG has more than {MAX_MARKERS} markers before its picture")
-
-
-def _decode_without_end(data: bytes) -> Image | None:
-    """A picture that needs no byte past `data` is the same whatever follows; one that is cut short is not."""
-    picture, other = imdecode(data + END), imdecode(data + FILLER + END)
-    if picture is None or other is None:
-        return None
-    if not np.array_equal(picture, other):
-        raise _truncated()
-    return picture
-
-
-def _truncated() -> TruncatedInput:
-    return TruncatedInput("the JPEG ends before its picture does; send the whole file")

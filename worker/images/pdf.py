@@ -19,6 +19,7 @@ from maskmill.shared.jobs.sources import PdfOptions, page_ranges
 from maskmill.shared.settings import Settings
 
 POINTS_PER_INCH = 72
+PRINT_ANEW = "send the whole file, or print it to a new PDF"
 # pdfium is not thread safe at all, not even for two documents.
 _pdfium = threading.Lock()
 
@@ -28,7 +29,7 @@ def page_indexes(data: bytes, options: PdfOptions, settings: Settings) -> list[i
 
     Raises PdfEncrypted, UnreadableInput, PdfNoPages where there is none of them, TooManyPages past `max_pages`.
     """
-    with _document(data, options) as document:
+    with _document(data, options, "its list of pages") as document:
         total = len(document)
     ranges = page_ranges(options.pages) if options.pages else [(1, None)]
     chosen: set[int] = set()
@@ -46,7 +47,7 @@ def page_indexes(data: bytes, options: PdfOptions, settings: Settings) -> list[i
 
 def page_size(data: bytes, index: int, options: PdfOptions, settings: Settings) -> tuple[int, int]:
     """Width and height in pixels that page `index` will have; PdfPageTooLarge past the pixel limit."""
-    with _document(data, options) as document:
+    with _document(data, options, f"page {index + 1}") as document:
         return _size(document, index, options.dpi, settings.max_pixels)
 
 
@@ -55,7 +56,7 @@ def render(data: bytes, index: int, options: PdfOptions, settings: Settings) -> 
 
     Raises what `page_size` does, and UnreadableInput for a page that is broken.
     """
-    with _document(data, options) as document:
+    with _document(data, options, f"page {index + 1}") as document:
         # pdfium wants to know of the forms before it is asked for anything else.
         document.init_forms()
         _size(document, index, options.dpi, settings.max_pixels)
@@ -66,8 +67,8 @@ def render(data: bytes, index: int, options: PdfOptions, settings: Settings) -> 
 
 
 @contextmanager
-def _document(data: bytes, options: PdfOptions) -> Iterator[pypdfium2.PdfDocument]:
-    """The open document, with pdfium to oneself; what pdfium raises in the block becomes UnreadableInput."""
+def _document(data: bytes, options: PdfOptions, part: str) -> Iterator[pypdfium2.PdfDocument]:
+    """The open document, with pdfium to oneself; what pdfium raises in the block becomes UnreadableInput of `part`."""
     with _pdfium:
         document = _open(data, options.password)
         try:
@@ -75,7 +76,7 @@ def _document(data: bytes, options: PdfOptions) -> Iterator[pypdfium2.PdfDocumen
         except (InputError, MemoryError):
             raise
         except Exception as error:
-            raise UnreadableInput(f"the page of the PDF is broken: {str(error)[:200]}") from error
+            raise UnreadableInput(f"the PDF is damaged: {part} cannot be read; {PRINT_ANEW}") from error
         finally:
             document.close()
 
@@ -97,7 +98,7 @@ def _with_pages(document: pypdfium2.PdfDocument) -> pypdfium2.PdfDocument:
     if len(document) > 0:
         return document
     document.close()
-    raise PdfNoPages("the PDF has no pages")
+    raise PdfNoPages("the PDF has no pages, or none that can be found")
 
 
 def _spellings(password: str | None) -> list[bytes | None]:
@@ -119,7 +120,7 @@ def _refusal(code: int, password: str | None) -> InputError:
         )
     if code == pdfium.FPDF_ERR_SECURITY:
         return PdfEncrypted("the PDF is encrypted in a way that is not read; save it without encryption")
-    return UnreadableInput("the PDF is broken or cut short: no document can be found in it")
+    return UnreadableInput(f"the PDF is damaged or cut short: no document can be found in it; {PRINT_ANEW}")
 
 
 def _size(document: pypdfium2.PdfDocument, index: int, dpi: int, max_pixels: int) -> tuple[int, int]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 import math
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, TiffImagePlugin
 from PIL import Image as Pillow
 
-from maskmill.shared.errors import InputError, TooManyPages, TruncatedInput, UnreadableInput
-from maskmill.shared.formats import LABELS, ends_early
+from maskmill.shared.errors import InputError, TooManyPages
+from maskmill.shared.formats import LABELS
+from maskmill.worker.images.flaws import flaw_of_header, flaw_of_pixels
+from maskmill.worker.images.silence import silence
+from maskmill.worker.images.tiff import BITS_PER_SAMPLE, PHOTOMETRIC
 
 # The pixel limit of this project's settings decides; Pillow's own would refuse some pictures that it allows.
 Pillow.MAX_IMAGE_PIXELS = None
@@ -30,40 +31,14 @@ PLUGINS = {
     "gif": "GIF",
     "avif": "AVIF",
     "jp2": "JPEG2000",
+    "ico": "ICO",
 }
 # Converted at once, so that no second whole picture is held in another mode.
 STRIP_PIXELS = 1 << 20
 SHORT_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 DEEP_MODES = SHORT_MODES | {"I", "F"}
-# Tags of TIFF 6.0 and a value of the second.
-BITS_PER_SAMPLE, PHOTOMETRIC, YCBCR_COEFFICIENTS = 258, 262, 529
+YCBCR_COEFFICIENTS = 529
 WHITE_IS_ZERO = 0
-
-
-class _Hush:
-    """Pillow's warnings are off while any thread reads with it: warnings.catch_warnings alone is for one thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._readers = 0
-        self._saved = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._readers == 0:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\.")
-            self._readers += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            if self._readers == 0:
-                self._saved.__exit__(None, None, None)
-
-
-_hush = _Hush()
 
 
 @contextmanager
@@ -72,16 +47,17 @@ def opened(data: bytes, name: str, page_index: int | None) -> Iterator[Pillow.Im
 
     Whatever breaks inside the block is raised as TruncatedInput or UnreadableInput.
     """
-    with _hush:
-        try:
-            with Pillow.open(io.BytesIO(data), formats=(PLUGINS[name],)) as frame:
-                if page_index:
-                    frame.seek(page_index)
-                yield frame
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:
-            raise _explain(error, data, name) from error
+    flaw = flaw_of_header
+    try:
+        with silence, Pillow.open(io.BytesIO(data), formats=(PLUGINS[name],)) as frame:
+            if page_index:
+                frame.seek(page_index)
+            flaw = flaw_of_pixels
+            yield frame
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        raise flaw(error, data, name, page_index or 0) from error
 
 
 def frame_count(data: bytes, name: str, limit: int) -> int:
@@ -108,6 +84,15 @@ def pixels_of(frame: Pillow.Image) -> NDArray[np.uint8]:
     return picture
 
 
+def same_pixels(one: bytes, other: bytes, name: str) -> bool:
+    """Whether two files of format `name` hold the same picture of the same size."""
+    with opened(one, name, None) as frame, opened(other, name, None) as second:
+        frame.load()
+        second.load()
+        pairs = zip(_strips(frame), _strips(second), strict=True)
+        return all(np.array_equal(np.asarray(strip), np.asarray(against)) for (_, strip), (_, against) in pairs)
+
+
 def orientation_of(frame: Pillow.Image) -> int:
     """The Exif orientation, 1 to 8, that is still to be applied to a loaded frame; broken metadata count as 1."""
     try:
@@ -119,6 +104,9 @@ def orientation_of(frame: Pillow.Image) -> int:
 
 def _strips(frame: Pillow.Image) -> Iterator[tuple[int, Pillow.Image]]:
     rows = max(1, STRIP_PIXELS // frame.width)
+    if frame.height <= rows:
+        yield 0, frame
+        return
     for top in range(0, frame.height, rows):
         yield top, frame.crop((0, top, frame.width, min(frame.height, top + rows)))
 
@@ -175,12 +163,3 @@ def _from_deep(strip: Pillow.Image, black: float, white: float) -> NDArray[np.ui
 def _to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
     as_bytes: NDArray[np.uint8] = np.clip(np.rint(values), 0, 255).astype(np.uint8)
     return as_bytes
-
-
-def _explain(error: Exception, data: bytes, name: str) -> InputError:
-    label = LABELS[name]
-    if ends_early(data, name) or "truncat" in str(error).lower():
-        return TruncatedInput(f"the {label} ends before its picture does; send the whole file")
-    if isinstance(error, UnidentifiedImageError):
-        return UnreadableInput(f"the {label}'s header makes no sense, or is of a kind that is not read")
-    return UnreadableInput(f"the {label} is broken or of a kind that is not read: {str(error)[:200]}")

@@ -1,4 +1,4 @@
-"""Lattice: a coarse field over a picture, such as a network's mask output, turned into a Mask without enlarging it."""
+"""Resample: a coarse field over a picture, such as the mask of a network, turned into a Mask without enlarging it."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Lattice:
-    """A coarse lattice of samples over a picture, bilinear in between."""
+class SampleGrid:
+    """A coarse grid of samples over a picture; between them the field is interpolated bilinearly."""
 
     rows: Axis
     columns: Axis
 
     @classmethod
-    def across(cls, box: Sequence[float], rows: int, columns: int) -> Lattice:
-        """The lattice whose rows x columns samples are spread evenly over a box x1 y1 x2 y2 that is not empty."""
+    def across(cls, box: Sequence[float], rows: int, columns: int) -> SampleGrid:
+        """The grid whose rows x columns samples are spread evenly over a box x1 y1 x2 y2 that is not empty."""
         x1, y1, x2, y2 = box
         down, right = rows / (y2 - y1), columns / (x2 - x1)
         return cls(Axis(down, -y1 * down, rows), Axis(right, -x1 * right, columns))

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from PIL.Image import Resampling
 
 from maskmill.worker.images.image import Image
-from maskmill.worker.masks.resample import Axis, Lattice
+from maskmill.worker.masks.resample import Axis, SampleGrid
 from maskmill.worker.models.manifest import Normalisation
 
 
@@ -56,9 +56,9 @@ class Fit:
         moved: NDArray[np.float32] = (boxes - np.array([self.left, self.top] * 2, np.float32)) * scale
         return moved
 
-    def lattice(self, rows: int, columns: int) -> Lattice:
+    def grid(self, rows: int, columns: int) -> SampleGrid:
         """Where rows x columns samples spread evenly over the canvas lie on the picture."""
-        return Lattice(
+        return SampleGrid(
             _axis(rows / self.outer[0], self.inner[0] / self.height, self.top, rows),
             _axis(columns / self.outer[1], self.inner[1] / self.width, self.left, columns),
         )

@@ -21,7 +21,14 @@ from maskmill.worker.models import Model
 from maskmill.worker.predict.saving import writing_to
 from maskmill.worker.predict.segmenter import AnyItem
 from maskmill.worker.rendering.draw import draw
-from maskmill.worker.rendering.encode import Subject, crops, describe, document, encode_image, image_suffix
+from maskmill.worker.rendering.encode import (
+    Subject,
+    crops,
+    encode_image,
+    image_suffix,
+    result_document,
+    result_with_masks,
+)
 
 # The format that a file's name claims by its suffix, of those that can be written.
 FORMATS = {
@@ -163,9 +170,9 @@ class ResultMaker:
         subject = Subject(item.input_path, item.page_index, height, width)
         if self.mask_format == "dense":
             masks = list(crops(found.instances, height, width))
-            facts = document(subject, found.instances, model, found.threshold, masks)
+            facts = result_with_masks(subject, found.instances, model, found.threshold, masks)
         else:
-            facts = describe(subject, found.instances, model, found.threshold, self.mask_format)
+            facts = result_document(subject, found.instances, model, found.threshold, self.mask_format)
         return Result({**facts}, item.name, _drawn(found, item, model) if self.pictures else None)
 
 

@@ -10,7 +10,14 @@ from maskmill.shared.jobs.results import image_name, json_name, to_json
 from maskmill.worker.masks.segmented import Segmented
 from maskmill.worker.models import Model
 from maskmill.worker.rendering.draw import draw
-from maskmill.worker.rendering.encode import Subject, describe, encode_image, encode_result, image_suffix, shortest
+from maskmill.worker.rendering.encode import (
+    Subject,
+    encode_image,
+    encode_result,
+    image_suffix,
+    result_document,
+    shortest_decimals,
+)
 
 CONTENT_TYPES = {
     "json": "application/json",
@@ -61,7 +68,7 @@ def render(segmented: Segmented, item: Named, options: Options, model: Model) ->
     artifacts = {}
     if options.save_json:
         subject = Subject(item.input_path, item.page_index, height, width)
-        result = describe(subject, segmented.instances, model, segmented.threshold, options.mask_format)
+        result = result_document(subject, segmented.instances, model, segmented.threshold, options.mask_format)
         artifacts["json"] = Artifact(json_name(item.name), encode_result(result), CONTENT_TYPES["json"])
     annotation = _annotation(segmented, item)
     if options.save_image:
@@ -79,8 +86,8 @@ def _annotation(segmented: Segmented, item: Named) -> bytes:
         {"category_id": class_id, "score": score, "box": box, "counts": mask.rle(height, width), "area": mask.area}
         for class_id, score, box, mask in zip(
             instances.class_ids.tolist(),
-            shortest(instances.scores),
-            shortest(instances.boxes),
+            shortest_decimals(instances.scores),
+            shortest_decimals(instances.boxes),
             instances.masks,
             strict=True,
         )

@@ -74,20 +74,25 @@ def encode_result(result: Result) -> bytes:
     return to_json(result)
 
 
-def describe(
+def result_document(
     subject: Subject, instances: Instances, model: ModelFacts, threshold: float, mask_format: MaskFormat = "rle"
 ) -> Result:
     """The result's document. Raises ResultTooLarge where the dense form would not be bounded."""
     masks = _MASKS[mask_format](instances, subject.height, subject.width)
-    return document(subject, instances, model, threshold, masks)
+    return result_with_masks(subject, instances, model, threshold, masks)
 
 
-def document(subject: Subject, instances: Instances, model: ModelFacts, threshold: float, masks: list[Any]) -> Result:
+def result_with_masks(
+    subject: Subject, instances: Instances, model: ModelFacts, threshold: float, masks: list[Any]
+) -> Result:
     """The result's document with masks in a form of the caller's."""
     boxes = [
         Box(cls_id=class_id, label=model.labels[class_id], score=score, coordinate=coordinate)
         for class_id, score, coordinate in zip(
-            instances.class_ids.tolist(), shortest(instances.scores), shortest(instances.boxes), strict=True
+            instances.class_ids.tolist(),
+            shortest_decimals(instances.scores),
+            shortest_decimals(instances.boxes),
+            strict=True,
         )
     ]
     return Result(
@@ -113,16 +118,16 @@ def seed_instances(instances: Instances, labels: tuple[str, ...], height: int, w
             mask={"rleResult": _rle_of(crop), "size": list(crop.shape)},
         )
         for box, class_id, score, crop in zip(
-            shortest(instances.boxes),
+            shortest_decimals(instances.boxes),
             instances.class_ids.tolist(),
-            shortest(instances.scores),
+            shortest_decimals(instances.scores),
             crops(instances, height, width),
             strict=True,
         )
     ]
 
 
-def shortest(values: NDArray[np.float32]) -> Any:
+def shortest_decimals(values: NDArray[np.float32]) -> Any:
     """The array as (nested) lists of floats, each the shortest decimal that is still the same float32."""
     return values.astype("U").astype(np.float64).tolist()
 

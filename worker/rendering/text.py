@@ -1,4 +1,4 @@
-"""Lettering: a label set in its own script, from the Noto fonts that ship with the `manimgx-fonts` packages.
+"""Text: a label set in its own script, from the Noto fonts that ship with the `manimgx-fonts` packages.
 
 HarfBuzz joins and places the letters and fills their outlines. A letter that none of the fonts has is romanised.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
+import threading
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ import uharfbuzz as harfbuzz
 from anyascii import anyascii
 from numpy.typing import NDArray
 
+from maskmill.worker.rendering.bidirectional import parts_as_seen
+
 WEIGHT = 600
 SIMPLIFIED_CHINESE = 2
 """The face of that name in Noto Sans CJK; the faces differ in how they write the characters that languages share."""
@@ -26,10 +28,7 @@ SIMPLIFIED_CHINESE = 2
 Coverage = NDArray[np.uint8]
 """How much of each pixel is ink, 0 to 255, uint8 [h,w]."""
 
-# The bidirectional classes of UAX #9 that matter on one line; all others are neutral, N.
-SIDES = {"L": "L", "R": "R", "AL": "R", "EN": "D", "AN": "D", "CS": "S", "ES": "S"}
-RIGHT_TO_LEFT = re.compile("R([RDSN]*[RD])?")
-LEFT_TO_RIGHT = re.compile("L([LDSN]*[LD])?|D(S?D)*")
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -93,34 +92,10 @@ def _spelt(text: str) -> str:
 
 
 def _runs(text: str) -> Iterator[Run]:
-    """The text's runs from left to right, ordered as UAX #9 orders a line without embeddings."""
-    sides = "".join(SIDES.get(unicodedata.bidirectional(letter), "N") for letter in text)
-    if re.match("[^LR]*R", sides):
-        yield from _turned(text, sides)
-        return
-    for part, turns in _parts(sides, RIGHT_TO_LEFT):
-        yield from _turned(text[part], sides[part]) if turns else _of_one_font(text[part], "ltr")
-
-
-def _turned(text: str, sides: str) -> Iterator[Run]:
-    """The runs of a text that is read from right to left, but for its numbers and its words that are not."""
-    for part, embedded in reversed(list(_parts(sides, LEFT_TO_RIGHT))):
-        if embedded:
-            yield from _of_one_font(text[part], "ltr")
-        else:
-            yield from reversed(list(_of_one_font(text[part], "rtl")))
-
-
-def _parts(sides: str, pattern: re.Pattern[str]) -> Iterator[tuple[slice, bool]]:
-    """The parts that match the pattern and those between them, and which it is."""
-    done = 0
-    for match in pattern.finditer(sides):
-        if match.start() > done:
-            yield slice(done, match.start()), False
-        yield slice(*match.span()), True
-        done = match.end()
-    if done < len(sides):
-        yield slice(done, len(sides)), False
+    """The text's runs from left to right."""
+    for part, direction in parts_as_seen(text):
+        runs = list(_of_one_font(part, direction))
+        yield from reversed(runs) if direction == "rtl" else runs
 
 
 def _of_one_font(text: str, direction: str) -> Iterator[Run]:
@@ -155,13 +130,24 @@ def _shape(run: Run) -> Line:
 @functools.lru_cache(maxsize=4096)
 def _font(letter: str) -> harfbuzz.Font | None:
     """The first font that has the letter."""
-    return next((font for font in FONTS if _has(font, letter)), None)
+    return next((font for font in _fonts() if _has(font, letter)), None)
 
 
 def _has(font: harfbuzz.Font, letter: str) -> bool:
     return font.get_nominal_glyph(ord(letter)) is not None
 
 
+def _fonts() -> tuple[harfbuzz.Font, ...]:
+    """The fonts, opened when they are first asked for.
+
+    Two threads that ask at once get the same ones: were each font opened twice, a word would fall apart where its
+    letters are found once in the one and once in the other.
+    """
+    with _opening:
+        return _opened()
+
+
+@functools.cache
 def _opened() -> tuple[harfbuzz.Font, ...]:
     """Noto Sans first, then its sisters for the other scripts, symbols and emoji, the large one for Chinese last."""
     files = sorted(path for path in _files("manimgx_fonts", ".ttf") if "Italic" not in path.name)
@@ -179,8 +165,3 @@ def _open(path: Path, face: int) -> harfbuzz.Font:
     font = harfbuzz.Font(harfbuzz.Face(harfbuzz.Blob.from_file_path(str(path)), face))
     font.set_variations({"wght": WEIGHT})
     return font
-
-
-# Not when first asked for: two threads that ask at once would open each font twice, and a word would fall apart where
-# its letters are found once in the one and once in the other.
-FONTS = _opened()

@@ -26,7 +26,7 @@ from maskmill.shared.errors import ModelInvalid
 from maskmill.worker.images.image import Image
 from maskmill.worker.masks.instances import Instances
 from maskmill.worker.masks.mask import Mask, Window
-from maskmill.worker.masks.resample import Lattice
+from maskmill.worker.masks.resample import SampleGrid
 from maskmill.worker.models.family import Outputs, Port, Prepared, Signature
 from maskmill.worker.models.fit import Fit, corner, tensor, within
 from maskmill.worker.models.manifest import Manifest, Normalisation
@@ -185,8 +185,8 @@ def _kind(value: NDArray[Any]) -> str:
 
 
 def _laid_over(masks: Sequence[Floats], fit: Fit) -> list[Mask | None]:
-    lattice = fit.lattice(*fit.outer)
-    return [lattice.whole(mask, fit.height, fit.width, MASK_LEVEL) for mask in masks]
+    grid = fit.grid(*fit.outer)
+    return [grid.whole(mask, fit.height, fit.width, MASK_LEVEL) for mask in masks]
 
 
 def _pasted(masks: Sequence[Floats], boxes: Floats, fit: Fit) -> list[Mask | None]:
@@ -195,7 +195,7 @@ def _pasted(masks: Sequence[Floats], boxes: Floats, fit: Fit) -> list[Mask | Non
     for mask, box in zip(masks, boxes.tolist(), strict=True):
         window = Window.inside(box, fit.height, fit.width)
         empty = window.width == 0 or window.height == 0
-        pasted.append(None if empty else Lattice.across(box, *mask.shape).inside(mask, window, MASK_LEVEL))
+        pasted.append(None if empty else SampleGrid.across(box, *mask.shape).inside(mask, window, MASK_LEVEL))
     return pasted
 
 

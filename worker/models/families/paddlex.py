@@ -139,6 +139,6 @@ def _mask(row: NDArray[Any], box: Sequence[float], canvas: Fit) -> Mask | None:
     if canvas.inner == (canvas.height, canvas.width):
         x, y, width, height = window
         return Mask.from_bitmap(row[y : y + height, x : x + width] > 0, x, y)
-    lattice = canvas.lattice(*canvas.inner)
+    grid = canvas.grid(*canvas.inner)
     # Half of one step between unset and set: the edge of the smaller mask stays where it was.
-    return lattice.mask((row[lattice.around(window)] > 0) - np.float32(0.5), window)
+    return grid.mask((row[grid.around(window)] > 0) - np.float32(0.5), window)

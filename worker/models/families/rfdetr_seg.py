@@ -70,8 +70,8 @@ class RfDetrSeg:
         scores *= self._named & np.isfinite(boxes).all(axis=1)[:, None]
         pairs = best(scores.ravel(), threshold, MOST_INSTANCES)
         queries, class_ids = np.divmod(pairs, self._labels)
-        lattice = fit.lattice(*masks.shape[1:])
-        found = [lattice.whole(masks[query], fit.height, fit.width) for query in queries]
+        grid = fit.grid(*masks.shape[1:])
+        found = [grid.whole(masks[query], fit.height, fit.width) for query in queries]
         corners = fit.boxes(_corners(boxes[queries], fit.outer))
         return Instances.filled(corners, scores.ravel()[pairs], class_ids.astype(np.int64), found)
 

@@ -64,8 +64,8 @@ class RtmDetIns:
         rows = rows[(classes[rows] >= 0) & np.isfinite(dets[rows, :4]).all(axis=1)]
         class_ids = classes[rows].astype(np.int64)
         check_classes(self._classes.name, class_ids, self._labels)
-        lattice = fit.lattice(*masks.shape[1:])
-        found = [lattice.whole(masks[row], fit.height, fit.width, MASK_LEVEL) for row in rows]
+        grid = fit.grid(*masks.shape[1:])
+        found = [grid.whole(masks[row], fit.height, fit.width, MASK_LEVEL) for row in rows]
         scores = probabilities(self._dets.name, dets[rows, 4])
         return Instances.filled(fit.boxes(dets[rows, :4]), scores, class_ids, found)
 

@@ -205,15 +205,15 @@ def _corners(boxes: Floats) -> Floats:
 
 
 def _masks(coefficients: Floats, prototypes: Floats, boxes: Floats, fit: Fit) -> list[Mask | None]:
-    lattice = fit.lattice(*prototypes.shape[1:])
+    grid = fit.grid(*prototypes.shape[1:])
     masks: list[Mask | None] = []
     for weights, box in zip(coefficients, boxes.tolist(), strict=True):
         window = Window.inside(box, fit.height, fit.width)
         if not (window.width and window.height):
             masks.append(None)
             continue
-        rows, columns = lattice.around(window)
+        rows, columns = grid.around(window)
         # Not tensordot: for one small product BLAS would wake threads that then spin on the cores inference needs.
         samples = np.einsum("c,crk->rk", weights, prototypes[:, rows, columns])
-        masks.append(lattice.mask(samples, window))
+        masks.append(grid.mask(samples, window))
     return masks
