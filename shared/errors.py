@@ -7,6 +7,7 @@ MaskmillError
 │   ├── NotFound                no such job, item or artifact
 │   ├── Conflict                the job's state does not allow it
 │   ├── BodyTooLarge            more bytes than the API accepts
+│   ├── ForeignHost             the Host header names another server
 │   └── PathRefused             a local path outside the configured roots
 ├── InputError              one input cannot become an Image               that item fails, its neighbours do not
 │   ├── EmptyInput              zero bytes
@@ -30,7 +31,7 @@ MaskmillError
 │   ├── LedgerUnavailable
 │   ├── UrlTimeout              the server did not deliver in time
 │   ├── UrlUnreachable          no connection, or a 5xx / 429 answer
-│   ├── Overloaded              the interactive queue is full
+│   ├── Overloaded              more requests wait, or more bytes are read, than the API holds
 │   └── ReplyTimeout            nobody answered the interactive request in time (504)
 ├── StorageError            the store answered, and said no
 │   ├── StorageRefused          wrong keys, no bucket, no permission
@@ -84,6 +85,10 @@ class Conflict(RequestError):
 
 class BodyTooLarge(RequestError):
     code, status = "body_too_large", 413
+
+
+class ForeignHost(RequestError):
+    code, status = "foreign_host", 421
 
 
 class PathRefused(RequestError):

@@ -13,10 +13,10 @@ from functools import partial
 from maskmill.shared.errors import MaskmillError
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.ledger import ModelCard
-from maskmill.shared.replies import Replies
+from maskmill.shared.replies import InteractiveQueue
 from maskmill.shared.settings import Settings
 from maskmill.worker.device import Device, limit_threads
-from maskmill.worker.interactive import Answerer
+from maskmill.worker.interactive import InteractiveRunner
 from maskmill.worker.models import Model, load
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.processes.heartbeat import stamp, stamp_file
@@ -27,6 +27,7 @@ from maskmill.worker.shards.leases import Leases
 
 BEAT_SECONDS = 1.0
 SERVE_SECONDS = 10.0
+TIDY_SECONDS = 3600.0
 BROKEN_DEVICE_EXIT = 70
 
 logger = logging.getLogger(__name__)
@@ -43,19 +44,20 @@ class DeviceChild:
         self._leases = Leases(services.ledger)
         self._stamp = stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}")
         self._pipelines = [self._open_pipeline(name, device, lane) for name in settings.models]
-        open_runner = self._answerer if lane == "interactive" else partial(self._claimer, draining=draining)
+        open_runner = self._interactive_runner if lane == "interactive" else partial(self._claimer, draining=draining)
         self._runners = {pipeline.model.name: open_runner(pipeline) for pipeline in self._pipelines}
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        if lane == "interactive":
+            threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
 
     def _open_pipeline(self, name: str, device: Device, lane: Lane) -> Pipeline:
         model = load(name, device.alone(), self._settings, lane=lane)
         logger.info("model %s (%s, %s) runs on %s", model.name, model.family, model.digest[:12], device)
         return Pipeline(model, self._settings, _give_up)
 
-    def _answerer(self, pipeline: Pipeline) -> Answerer:
-        settings = self._settings
-        replies = Replies(settings.redis_url, settings.redis_prefix, keep_seconds=settings.interactive_timeout)
-        return Answerer(pipeline, replies, settings)
+    def _interactive_runner(self, pipeline: Pipeline) -> InteractiveRunner:
+        at = self._services
+        return InteractiveRunner(pipeline, InteractiveQueue(self._settings, at.storage), at.doorbell, self._settings)
 
     def _claimer(self, pipeline: Pipeline, draining: Callable[[], bool]) -> Claimer:
         at = self._services
@@ -84,6 +86,16 @@ class DeviceChild:
                 if now - served > SERVE_SECONDS:
                     served = now if self._serve(cards) else 0.0
             time.sleep(min(BEAT_SECONDS, self._settings.lease_seconds / 8))
+
+    def _tidy(self) -> None:
+        queue = InteractiveQueue(self._settings, self._services.storage)
+        while True:
+            try:
+                if count := queue.expire():
+                    logger.info("deleted %d leftovers of interactive requests", count)
+            except MaskmillError as error:
+                logger.warning("leftovers of interactive requests are not deleted: %s", error)
+            time.sleep(TIDY_SECONDS)
 
     def _serve(self, cards: list[ModelCard]) -> bool:
         try:
