@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from flask import current_app
 
 from maskmill.api.admission import Admission
+from maskmill.api.probes import Probe
+from maskmill.api.served_models import served_models
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.egress.http import Egress
+from maskmill.shared.jobs.records import Lane
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.replies import InteractiveQueue
 from maskmill.shared.settings import Settings
@@ -19,6 +23,15 @@ EXTENSION = "maskmill"
 # One body of the largest size, or several smaller ones.
 LARGE_BODIES_BYTES = 64 << 20
 LARGE_BODY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What readiness asks."""
+
+    redis: Probe[None]
+    storage: Probe[None]
+    models: Probe[dict[str, dict[Lane, bool]]]
 
 
 @dataclass(frozen=True)
@@ -33,15 +46,17 @@ class Services:
     egress: Egress
     waiting_requests: Admission
     large_bodies: Admission
+    probes: Probes
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
         """Open every service of these settings; nothing is connected before its first use."""
         storage = open_storage(settings)
+        ledger = Ledger(settings.redis_url, settings.redis_prefix)
         return cls(
             settings=settings,
             storage=storage,
-            ledger=Ledger(settings.redis_url, settings.redis_prefix),
+            ledger=ledger,
             doorbell=Doorbell(settings),
             interactive=InteractiveQueue(settings, storage),
             egress=Egress(settings),
@@ -56,6 +71,7 @@ class Services:
                 waiters=settings.api_threads // 4,
                 seconds=LARGE_BODY_SECONDS,
             ),
+            probes=Probes(Probe(ledger.ping), Probe(storage.ping), Probe(partial(served_models, ledger))),
         )
 
     def close(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Literal
 
@@ -11,8 +13,8 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
+from maskmill.api.probes import SECONDS, by
 from maskmill.api.responses.forms import as_json, operation_id
-from maskmill.api.served_models import served_models
 from maskmill.api.services import Services, services
 from maskmill.shared.errors import MaskmillError, Unavailable
 from maskmill.shared.jobs.records import Lane
@@ -68,19 +70,22 @@ def ready(query: ReadyQuery) -> Response:
 
 
 def examine(held: Services, lane: Lane | None = None) -> Ready:
-    """Ask every service."""
+    """Ask every service, all at the same time."""
+    deadline = time.monotonic() + SECONDS
+    redis, storage, served = held.probes.redis.start(), held.probes.storage.start(), held.probes.models.start()
     models: dict[str, dict[Lane, bool]] = {}
 
     def look_for_models() -> None:
-        models.update(served_models(held.ledger))
+        found = by(deadline, served)
+        models.update(found)
         if not models:
             raise Unavailable("no worker is running, or none has loaded its models yet")
-        if lane and not any(served[lane] for served in models.values()):
+        if lane and not any(lanes[lane] for lanes in models.values()):
             raise Unavailable(f"no worker serves the {lane} lane, or none has loaded its models yet")
 
     checks = {
-        "redis": _outcome(held.ledger.ping),
-        "storage": _outcome(held.storage.ping),
+        "redis": _outcome(partial(by, deadline, redis)),
+        "storage": _outcome(partial(by, deadline, storage)),
         "models": _outcome(look_for_models),
     }
     well = all(outcome == "ok" for outcome in checks.values())

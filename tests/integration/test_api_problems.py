@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
 from pydantic import SecretStr
@@ -15,6 +19,7 @@ from maskmill.api import create_app
 from maskmill.api.services import Services
 from maskmill.shared.settings import Settings
 from tests.integration.conftest import SHAPES
+from tests.services.api_server import run_api
 
 
 @pytest.mark.parametrize(
@@ -96,6 +101,29 @@ def test_not_ready_where_the_storage_refuses_us(s3_settings: Settings, redis_url
     assert answer.status_code == 503
     assert "check the bucket's name, the keys and their permissions" in answer.json["checks"]["storage"]
     assert answer.json["checks"]["redis"] == "ok"
+
+
+def test_services_that_hang_keep_neither_readiness_nor_liveness_waiting(
+    services: Services, redis_url: str, tmp_path: Path
+) -> None:
+    services.ledger.serve("host/cpu/bulk/1", [SHAPES])
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        # Connections are made, and nothing is ever answered.
+        silent = Settings(
+            redis_url=redis_url,
+            storage_url="s3://bucket",
+            s3_endpoint=f"http://127.0.0.1:{hole.getsockname()[1]}",
+            s3_access_key="a",
+            s3_secret_key=SecretStr("b"),
+            api_threads=4,
+        )
+        with run_api(silent, tmp_path) as server, ThreadPoolExecutor(16) as pool:
+            asked = [pool.submit(requests.get, f"{server.url}/health/ready", timeout=25) for _ in range(16)]
+            assert requests.get(f"{server.url}/health/live", timeout=25).status_code == 200
+            answers = [answer.result() for answer in asked]
+    assert {answer.status_code for answer in answers} == {503}
+    assert all("no answer" in answer.json()["checks"]["storage"] for answer in answers)
+    assert all(answer.json()["checks"]["redis"] == "ok" for answer in answers)
 
 
 def test_the_document_describes_every_endpoint(services: Services) -> None:
