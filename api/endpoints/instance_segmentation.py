@@ -152,13 +152,13 @@ def _submit(held: Services) -> tuple[str, str]:
 
 
 def _wait(held: Services, model: str, request_id: str) -> InteractiveReply:
-    def ring_if_none_waits() -> None:
+    def ring_again() -> None:
         if not held.doorbell.waiting(queue_name("interactive", model)):
             held.doorbell.ring("interactive", model)
 
     try:
         held.doorbell.ring("interactive", model)
-        return held.interactive.wait(request_id, held.settings.interactive_timeout, ring_if_none_waits)
+        return held.interactive.wait(request_id, held.settings.interactive_timeout, ring_again)
     except BaseException:
         with contextlib.suppress(MaskmillError):
             held.interactive.withdraw(model, request_id)
