@@ -1,4 +1,4 @@
-"""HTTP in, names out: the Flask API, its Python client and its commands."""
+"""The HTTP API: a Flask application and the command that serves it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def create_app(settings: Settings, services: Services | None = None) -> Flask:
     """The API of these settings as a WSGI application; opens its own services unless some are handed in."""
-    # Imported here because `import maskmill.client` must not need Flask.
+    # Imported here because the commands of a host without Flask import this package.
     from maskmill.api.app import build
     from maskmill.api.services import Services
 

@@ -8,10 +8,12 @@ from flask import request
 from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
+from maskmill.api import hosts
 from maskmill.api.endpoints import artifacts, health, instance_segmentation, items, jobs
 from maskmill.api.endpoints import openapi as docs
 from maskmill.api.responses import problems
 from maskmill.api.services import EXTENSION, Services
+from maskmill.api.submission import bodies
 from maskmill.shared.errors import PathRefused
 
 
@@ -28,7 +30,9 @@ def build(services: Services) -> OpenAPI:
     app.extensions[EXTENSION] = services
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
+    app.before_request(hosts.refuse_foreign_hosts)
     app.before_request(_refuse_other_sites)
+    app.teardown_request(bodies.release_room)
     problems.register(app)
     for blueprint in (jobs.api, items.api, artifacts.api, instance_segmentation.api, health.api):
         app.register_api(blueprint)

@@ -3,53 +3,82 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from flask import current_app
 
+from maskmill.api.admission import Admission
+from maskmill.api.probes import Probe
+from maskmill.api.served_models import served_models
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.egress.http import Egress
+from maskmill.shared.jobs.records import Lane
 from maskmill.shared.ledger import Ledger
-from maskmill.shared.replies import Replies
+from maskmill.shared.replies import InteractiveQueue
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage, open_storage
 
 EXTENSION = "maskmill"
+# One body of the largest size, or several smaller ones.
+LARGE_BODIES_BYTES = 64 << 20
+LARGE_BODY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What readiness asks."""
+
+    redis: Probe[None]
+    storage: Probe[None]
+    models: Probe[dict[str, dict[Lane, bool]]]
 
 
 @dataclass(frozen=True)
 class Services:
-    """The connections of one API process."""
+    """The connections of one API process, and what its threads share."""
 
     settings: Settings
     storage: Storage
     ledger: Ledger
     doorbell: Doorbell
-    replies: Replies
+    interactive: InteractiveQueue
     egress: Egress
+    waiting_requests: Admission
+    large_bodies: Admission
+    probes: Probes
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
         """Open every service of these settings; nothing is connected before its first use."""
+        storage = open_storage(settings)
+        ledger = Ledger(settings.redis_url, settings.redis_prefix)
         return cls(
             settings=settings,
-            storage=open_storage(settings),
-            ledger=Ledger(settings.redis_url, settings.redis_prefix),
+            storage=storage,
+            ledger=ledger,
             doorbell=Doorbell(settings),
-            replies=Replies(
-                settings.redis_url,
-                settings.redis_prefix,
-                bound=settings.interactive_queue,
-                keep_seconds=settings.interactive_timeout,
-            ),
+            interactive=InteractiveQueue(settings, storage),
             egress=Egress(settings),
+            # Half of the threads wait for replies at most, and a quarter for room: health and status always have some.
+            waiting_requests=Admission(
+                settings.api_threads // 2,
+                f"{settings.api_threads // 2} requests wait for their replies already; try again in a few seconds",
+            ),
+            large_bodies=Admission(
+                LARGE_BODIES_BYTES,
+                "too many large request bodies are read at once; try again in a few seconds, or give URLs",
+                waiters=settings.api_threads // 4,
+                seconds=LARGE_BODY_SECONDS,
+            ),
+            probes=Probes(Probe(ledger.ping), Probe(storage.ping), Probe(partial(served_models, ledger))),
         )
 
     def close(self) -> None:
         """Close every connection."""
         self.ledger.disconnect()
         self.doorbell.close()
-        self.replies.close()
+        self.interactive.close()
         self.egress.close()
 
 

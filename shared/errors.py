@@ -7,6 +7,7 @@ MaskmillError               a fault of Maskmill's own; the log has more
 │   ├── NotFound                no such job, item or artifact
 │   ├── Conflict                the job's state does not allow it
 │   ├── BodyTooLarge            too many bytes or sources in one request; send several jobs, or name a folder
+│   ├── ForeignHost             the Host header names another server; MASKMILL_API_TRUSTED_HOSTS lists further names
 │   └── PathRefused             outside MASKMILL_LOCAL_ROOTS, or asked for by a page of another site
 ├── InputError              the input cannot become a picture
 │   ├── EmptyInput              the input has no bytes
@@ -31,7 +32,7 @@ MaskmillError               a fault of Maskmill's own; the log has more
 │   ├── LedgerUnavailable       Redis does not answer
 │   ├── UrlTimeout              the server did not deliver within MASKMILL_URL_TIMEOUT
 │   ├── UrlUnreachable          no connection, or a 5xx or 429 answer
-│   ├── Overloaded              too many requests wait; try again after Retry-After
+│   ├── Overloaded              too many requests wait, or too many bytes are read at once; try again after Retry-After
 │   └── ReplyTimeout            no worker answered within MASKMILL_INTERACTIVE_TIMEOUT
 ├── StorageError            the storage answered, and said no
 │   ├── StorageRefused          wrong keys, no bucket or no permission
@@ -86,6 +87,10 @@ class Conflict(RequestError):
 
 class BodyTooLarge(RequestError):
     code, status = "body_too_large", 413
+
+
+class ForeignHost(RequestError):
+    code, status = "foreign_host", 421
 
 
 class PathRefused(RequestError):

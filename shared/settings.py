@@ -42,7 +42,10 @@ class Settings(BaseModel):
     # API
     api_host: str = Field(default="127.0.0.1", description="Address the API listens on; loopback only.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port the API listens on.")
-    api_threads: int = Field(default=32, ge=1, description="Requests the API serves at once.")
+    api_trusted_hosts: Names = Field(
+        default=(), description="Names besides loopback's that requests may call the API by, comma-separated."
+    )
+    api_threads: int = Field(default=32, ge=2, description="Requests an API process serves at once.")
     max_body_bytes: int = Field(default=1 << 30, description="Largest request body of POST /v1/jobs.")
     max_sources: int = Field(default=10_000, description="Most sources one job may name.")
     interactive_timeout: float = Field(default=60, gt=0, description="Seconds a waiting request waits for its reply.")

@@ -1,14 +1,16 @@
-"""Answer those who wait: interactive requests through the same pipeline, batched when several wait at once."""
+"""Serve those who wait: interactive requests through the same pipeline, batched when several wait at once."""
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 
+from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import MaskmillError
 from maskmill.shared.jobs.records import Options
 from maskmill.shared.jobs.sources import PdfOptions
-from maskmill.shared.replies import Answer, Ask, Replies
+from maskmill.shared.replies import InteractiveQueue, InteractiveReply, InteractiveRequest
 from maskmill.shared.settings import Settings
 from maskmill.worker.masks.segmented import Segmented
 from maskmill.worker.models import seed_threshold
@@ -18,67 +20,82 @@ from maskmill.worker.rendering.draw import draw
 from maskmill.worker.rendering.encode import encode_image, seed_instances
 from maskmill.worker.retry import patiently
 
+TURN_SECONDS = 2.0
+
 
 @dataclass
-class AskTask:
+class InteractiveTask:
     """A request as the pipeline sees it; its reply goes to the one who waits."""
 
     request_id: str
-    ask: Ask
+    request: InteractiveRequest
     labels: tuple[str, ...]
-    replies: Replies
+    queue: InteractiveQueue
     over: threading.Semaphore
     options: Options
     page_index: int | None = None
     pdf: PdfOptions | None = None
 
     def wanted(self) -> bool:
-        return True
+        return patiently(self.queue.is_awaited, self.request_id)
 
     def fetch(self) -> bytes:
-        return self.ask.image
+        return self.queue.image(self.request_id, self.request)
 
-    def finish(self, segmented: Segmented) -> Answer:
+    def finish(self, segmented: Segmented) -> InteractiveReply:
         height, width = segmented.image.shape[:2]
-        instances = seed_instances(segmented.instances, self.labels, height, width)
+        instances = [dict(one) for one in seed_instances(segmented.instances, self.labels, height, width)]
         drawn = None
-        if self.ask.visualize:
+        if self.request.visualize:
             drawn = encode_image(draw(segmented.image, segmented.instances, self.labels, in_place=True), "jpg")
-        return Answer(width=width, height=height, instances=[dict(instance) for instance in instances], image=drawn)
+        return InteractiveReply(width=width, height=height, instances=instances, image=drawn)
 
-    def deliver(self, answer: Answer) -> None:
-        patiently(self.replies.answer, self.request_id, answer)
+    def deliver(self, reply: InteractiveReply) -> None:
+        patiently(self.queue.reply, self.request_id, reply)
 
     def done(self, done: Done) -> None:
         try:
             if done.failure:
                 status = done.error.status if isinstance(done.error, MaskmillError) else 500
-                patiently(self.replies.answer, self.request_id, Answer(failure=done.failure, status=status))
+                self.deliver(InteractiveReply(failure=done.failure, status=status))
         finally:
             self.over.release()
 
 
-@dataclass
-class Answerer:
-    """Answers the requests of one model; `run` is for one thread."""
+@dataclass(frozen=True)
+class InteractiveRunner:
+    """Runs the requests of one model on one pipeline; `run` is for one thread."""
 
     pipeline: Pipeline
-    replies: Replies
+    queue: InteractiveQueue
+    doorbell: Doorbell
     settings: Settings
-    _over: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def run(self) -> None:
-        """Answer until nobody waits any more."""
+        """Take and run until nobody waits or a turn is over, and see the last through.
+
+        Where some still wait the bell is rung again: the models of one process take turns on its device.
+        """
+        model = self.pipeline.model.name
+        over = threading.Semaphore(0)
+        turn_over = time.monotonic() + TURN_SECONDS
         under_way = 0
-        model = self.pipeline.model
         while True:
-            taken = self.replies.take(model.name, self.settings.batch_size)
-            for request_id, ask in taken:
-                threshold = seed_threshold(model) if ask.threshold is None else ask.threshold
-                options = Options(model=model.name, threshold=threshold)
-                self.pipeline.put(AskTask(request_id, ask, model.labels, self.replies, self._over, options))
-            under_way += len(taken)
+            taken = self._start(over) if time.monotonic() < turn_over else 0
+            under_way += taken
             if not under_way:
-                return
-            if not taken and self._over.acquire(timeout=0.005):
+                break
+            if not taken and over.acquire(timeout=0.005):
                 under_way -= 1
+        if self.queue.waiting(model):
+            self.doorbell.ring("interactive", model)
+
+    def _start(self, over: threading.Semaphore) -> int:
+        """Put what waits into the pipeline, up to a batch; how many it was."""
+        model = self.pipeline.model
+        taken = self.queue.take(model.name, self.settings.batch_size)
+        for request_id, request in taken:
+            threshold = seed_threshold(model) if request.threshold is None else request.threshold
+            options = Options(model=model.name, threshold=threshold)
+            self.pipeline.put(InteractiveTask(request_id, request, model.labels, self.queue, over, options))
+        return len(taken)

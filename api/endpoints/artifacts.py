@@ -17,6 +17,7 @@ from maskmill.api.responses.forms import PROBLEMS, content, operation_id
 from maskmill.api.services import services
 from maskmill.shared.errors import InvalidKey, KeyNotFound, NotFound
 from maskmill.shared.jobs import keys
+from maskmill.shared.storage.protocol import check_key
 
 PIECE_BYTES = 1 << 18
 FILE = {"description": "The artifact.", "content": content("*/*", {"type": "string", "format": "binary"})}
@@ -41,10 +42,11 @@ class ArtifactPath(BaseModel):
 @api.get("/jobs/<job_id>/artifacts/<path:name>", responses={200: FILE})
 def download(path: ArtifactPath) -> Response:
     """Download an artifact"""
-    key = keys.artifact(checked(path.job_id), path.name)
     storage = services().storage
     held = ExitStack()
     try:
+        # Here, not left to the storage: a server behind it may resolve `..` to another job's objects.
+        key = check_key(keys.artifact(checked(path.job_id), path.name))
         size = storage.size(key)
         stream = held.enter_context(storage.open(key))
     except (KeyNotFound, InvalidKey):

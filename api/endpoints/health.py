@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Literal
 
@@ -11,9 +13,11 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
+from maskmill.api.probes import SECONDS, by
 from maskmill.api.responses.forms import as_json, operation_id
 from maskmill.api.services import Services, services
 from maskmill.shared.errors import MaskmillError, Unavailable
+from maskmill.shared.jobs.records import Lane
 
 api = APIBlueprint(
     "health", __name__, operation_id_callback=operation_id, url_prefix="/health", abp_tags=[Tag(name="Health")]
@@ -26,12 +30,24 @@ class Live(BaseModel):
     status: Literal["live"] = "live"
 
 
+class ReadyQuery(BaseModel):
+    """Ready for what."""
+
+    lane: Lane | None = Field(
+        default=None, description='"bulk" (jobs) or "interactive" (the drop-in endpoint); without it any lane will do.'
+    )
+
+
 class Ready(BaseModel):
-    """Whether each service that is needed answers."""
+    """Whether what is needed is there."""
 
     status: Literal["ready", "not ready"]
-    checks: dict[str, str] = Field(description='"ok", or what is wrong, of "redis", "storage" and "models".')
-    models: list[str] = Field(description="The models that live workers serve.")
+    checks: dict[str, str] = Field(
+        description='"ok", or what is wrong, of "redis", "storage" and "models"; there may be more.'
+    )
+    models: dict[str, dict[Lane, bool]] = Field(
+        description="By model and lane whether a worker has loaded the model and serves it."
+    )
 
 
 @api.get("/live", responses={200: Live})
@@ -40,25 +56,36 @@ def live() -> Response:
     return as_json(Live())
 
 
-@api.get("/ready", responses={200: Ready, 503: Ready})
-def ready() -> Response:
-    """Say whether Redis, storage and at least one model are there"""
-    found = examine(services())
+@api.get(
+    "/ready",
+    responses={200: Ready, 503: Ready},
+    description="Ready means that Redis and storage answer and that a worker has loaded a model and serves it: in the "
+    "lane asked for, else in any. Workers that still load do not count. Ask with `lane=bulk` before jobs are sent "
+    "here, with `lane=interactive` before requests to the drop-in endpoint are.",
+)
+def ready(query: ReadyQuery) -> Response:
+    """Say whether Redis, storage and a model are there"""
+    found = examine(services(), query.lane)
     return as_json(found, HTTPStatus.OK if found.status == "ready" else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def examine(held: Services) -> Ready:
-    """Ask every service."""
-    models: list[str] = []
+def examine(held: Services, lane: Lane | None = None) -> Ready:
+    """Ask every service, all at the same time."""
+    deadline = time.monotonic() + SECONDS
+    redis, storage, served = held.probes.redis.start(), held.probes.storage.start(), held.probes.models.start()
+    models: dict[str, dict[Lane, bool]] = {}
 
     def look_for_models() -> None:
-        models.extend(sorted(held.ledger.models()))
+        found = by(deadline, served)
+        models.update(found)
         if not models:
-            raise Unavailable("no worker is running")
+            raise Unavailable("no worker is running, or none has loaded its models yet")
+        if lane and not any(lanes[lane] for lanes in models.values()):
+            raise Unavailable(f"no worker serves the {lane} lane, or none has loaded its models yet")
 
     checks = {
-        "redis": _outcome(held.ledger.ping),
-        "storage": _outcome(held.storage.ping),
+        "redis": _outcome(partial(by, deadline, redis)),
+        "storage": _outcome(partial(by, deadline, storage)),
         "models": _outcome(look_for_models),
     }
     well = all(outcome == "ok" for outcome in checks.values())

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import json
+import tempfile
 import uuid
+from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from flask import Response, g
 from flask_openapi3.blueprint import APIBlueprint
@@ -16,30 +19,26 @@ from pydantic import BaseModel, Field, ValidationError
 
 from maskmill.api.responses.forms import content, operation_id, reference
 from maskmill.api.responses.problems import UNEXPECTED, envelope
+from maskmill.api.served_models import served_models
 from maskmill.api.services import Services, services
-from maskmill.api.submission.bodies import read_json_bytes
+from maskmill.api.submission.bodies import SMALL_BYTES, hold_room, read_json_bytes, release_room
+from maskmill.api.submission.image_field import decode_image, is_url
 from maskmill.api.submission.job_request import default_model
-from maskmill.shared.errors import (
-    EmptyInput,
-    InputError,
-    MaskmillError,
-    RequestError,
-    Unavailable,
-    UnreadableInput,
-    UrlTimeout,
-    UrlUnreachable,
-)
+from maskmill.shared.doorbell import queue_name
+from maskmill.shared.errors import EmptyInput, InputError, MaskmillError, RequestError, Unavailable
 from maskmill.shared.jobs.records import Failure
-from maskmill.shared.replies import Answer, Ask
+from maskmill.shared.replies import InteractiveReply, InteractiveRequest
 
 JSON_TYPE = "application/json"
+# A multiple of 3, so that the pieces' base64 is the whole's.
+PIECE_BYTES = 3 << 16
 NOT_AN_OBJECT = ("model_attributes_type", "body", "Input should be a valid dictionary or object to extract fields from")
 
 
 class InferRequest(BaseModel):
     """One picture; unknown fields are ignored."""
 
-    image: str = Field(description="An http(s) URL, or the file's bytes in base64; a data: URI will do.")
+    image: str = Field(description="An http(s) URL, or the file's bytes in base64; a data: URI in base64 will do.")
     threshold: float | None = Field(
         default=None, description="Between 0 and 1, both excluded; null means the model's own."
     )
@@ -115,7 +114,11 @@ class _Refused(MaskmillError):
         super().__init__(json.dumps([dict(zip(("type", "loc", "msg"), fault, strict=True)) for fault in faults]))
 
 
-@api.get("/health", responses={200: Envelope})
+@api.get(
+    "/health",
+    responses={200: Envelope},
+    description="As PaddleX's serving does: also while models still load; `/health/ready?lane=interactive` tells more.",
+)
 def health() -> Response:
     """Say that the process runs, as PaddleX's serving does"""
     answer = {"logId": str(uuid.uuid4()), "errorCode": 0, "errorMsg": "Healthy"}
@@ -132,17 +135,34 @@ def health() -> Response:
 def infer() -> Response:
     """Segment one picture while the caller waits"""
     held = services()
+    # Fewer than there are threads, so that health and status are answered however many wait.
+    with held.waiting_requests.hold():
+        model, request_id = _submit(held)
+        # The request's bytes are gone from this process, long before its reply is there.
+        release_room()
+        reply = _wait(held, model, request_id)
+    return _failed(reply.failure, reply.status) if reply.failure else _succeeded(reply)
+
+
+def _submit(held: Services) -> tuple[str, str]:
     wanted = parse(read_json_bytes(held.settings))
     model = _choose_model(held, wanted.model)
-    ask = Ask(
-        image=_image_bytes(held, wanted.image),
-        threshold=wanted.threshold,
-        visualize=wanted.visualize is not False,
-    )
-    request_id = held.replies.ask(model, ask)
-    held.doorbell.ring("interactive", model)
-    answer = held.replies.wait(request_id, held.settings.interactive_timeout)
-    return _failed(answer.failure, answer.status) if answer.failure else _succeeded(answer)
+    request = InteractiveRequest(_image_bytes(held, wanted.image), wanted.threshold, wanted.visualize is not False)
+    return model, held.interactive.submit(model, request)
+
+
+def _wait(held: Services, model: str, request_id: str) -> InteractiveReply:
+    def ring_again() -> None:
+        if not held.doorbell.waiting(queue_name("interactive", model)):
+            held.doorbell.ring("interactive", model)
+
+    try:
+        held.doorbell.ring("interactive", model)
+        return held.interactive.wait(request_id, held.settings.interactive_timeout, ring_again)
+    except BaseException:
+        with contextlib.suppress(MaskmillError):
+            held.interactive.withdraw(model, request_id)
+        raise
 
 
 def parse(body: bytes) -> InferRequest:
@@ -180,11 +200,11 @@ def _loc(loc: tuple[int | str, ...]) -> str:
     return ".".join(("body", *map(str, loc)))
 
 
-def _choose_model(held: Services, asked: str | None) -> str:
-    served = sorted(held.ledger.models())
+def _choose_model(held: Services, named: str | None) -> str:
+    served = [model for model, lanes in served_models(held.ledger).items() if lanes["interactive"]]
     if not served:
-        raise Unavailable("no worker is running, so no model is served")
-    model = default_model(served, held.settings) if asked is None else asked
+        raise Unavailable("no worker is running for the interactive lane, or none has loaded its models yet")
+    model = default_model(served, held.settings) if named is None else named
     if model not in served:
         raise _Refused(("unknown_model", "body.model", f"no worker serves {model!r}; served: {', '.join(served)}"))
     return model
@@ -192,33 +212,23 @@ def _choose_model(held: Services, asked: str | None) -> str:
 
 def _image_bytes(held: Services, image: str) -> bytes:
     try:
-        found = held.egress.fetch(image) if _is_url(image) else _decode(image)
+        found = _fetch(held, image.strip()) if is_url(image) else decode_image(image)
         if not found:
             raise EmptyInput("the image is empty")
-    except (InputError, UrlTimeout, UrlUnreachable) as error:
+    except InputError as error:
         raise _Refused((error.code, "body.image", error.reason)) from None
     return found
 
 
-def _is_url(image: str) -> bool:
-    if not image.startswith(("http://", "https://")):
-        return False
-    try:
-        return bool(urlsplit(image).hostname)
-    except ValueError:
-        return False
-
-
-def _decode(image: str) -> bytes:
-    head, comma, data = image.partition(",") if image.startswith("data:") else ("", "", image)
-    if head and not (comma and head.endswith(";base64")):
-        raise UnreadableInput("a data: URI must be in base64")
-    if ":" in data[:32]:
-        raise UnreadableInput("neither an http(s) URL nor base64")
-    try:
-        return binascii.a2b_base64(data)
-    except ValueError as error:
-        raise UnreadableInput(f"neither an http(s) URL nor base64: {error}") from None
+def _fetch(held: Services, url: str) -> bytes:
+    # By way of a file, as its size is not known before: only then is it granted its room in memory.
+    with tempfile.TemporaryDirectory(prefix="maskmill-url-") as folder:
+        file = Path(folder) / "body"
+        held.egress.download(url, file)
+        size = file.stat().st_size
+        if size > SMALL_BYTES:
+            hold_room(size)
+        return file.read_bytes()
 
 
 def _failed(failure: Failure, status: int) -> Response:
@@ -227,9 +237,22 @@ def _failed(failure: Failure, status: int) -> Response:
     return envelope(status, UNEXPECTED if failure.code == "internal" else failure.reason, g.get("log_id"))
 
 
-def _succeeded(answer: Answer) -> Response:
-    result: dict[str, Any] = {"instances": answer.instances}
-    if answer.image is not None:
-        result["image"] = binascii.b2a_base64(answer.image, newline=False).decode("ascii")
+def _succeeded(reply: InteractiveReply) -> Response:
+    drawn = {} if reply.image is None else {"image": ""}
+    result = {"instances": reply.instances, **drawn}
     body = {"logId": str(uuid.uuid4()), "result": result, "errorCode": 0, "errorMsg": "Success"}
-    return Response(json.dumps(body, separators=(",", ":")), content_type=JSON_TYPE)
+    text = json.dumps(body, separators=(",", ":")).encode()
+    if reply.image is None:
+        return Response(text, content_type=JSON_TYPE)
+    head, tail = text.rsplit(b'""', 1)
+    answer = Response(_pieces(head, reply.image, tail), content_type=JSON_TYPE)
+    answer.content_length = len(text) + 4 * -(-len(reply.image) // 3)
+    return answer
+
+
+def _pieces(head: bytes, image: bytes, tail: bytes) -> Iterator[bytes]:
+    """The body without ever holding the whole picture in base64."""
+    yield head + b'"'
+    for start in range(0, len(image), PIECE_BYTES):
+        yield binascii.b2a_base64(image[start : start + PIECE_BYTES], newline=False)
+    yield b'"' + tail

@@ -12,7 +12,7 @@ from flask import request
 
 from maskmill.api.services import Services
 from maskmill.api.submission import job_request, multipart
-from maskmill.api.submission.bodies import JSON_BYTES, parse_json, read_json_bytes
+from maskmill.api.submission.bodies import JSON_BYTES, gather, parse_json, read_json_bytes
 from maskmill.api.submission.job_request import Base64Source, JobRequest
 from maskmill.api.submission.uploads import Uploads
 from maskmill.shared.errors import BodyTooLarge, InvalidRequest, LedgerUnavailable, RequestError, StorageUnavailable
@@ -139,12 +139,7 @@ def _receive(services: Services, uploads: Uploads) -> Any:
 
 
 def _gather(part: multipart.Part) -> bytes:
-    body = bytearray()
-    for piece in part.pieces:
-        body += piece
-        if len(body) > JSON_BYTES:
-            raise BodyTooLarge(f'the part "{JOB}" may have {JSON_BYTES} bytes at most')
-    return bytes(body)
+    return gather(part.pieces, JSON_BYTES, f'the part "{JOB}" may have {JSON_BYTES} bytes at most')
 
 
 def _announce(services: Services, job: Job) -> None:

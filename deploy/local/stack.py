@@ -144,7 +144,8 @@ class Stack:
         if not all(tier.all_up() for tier in self._tiers):
             return False
         try:
-            return requests.get(f"{self.url}/health/ready", timeout=5).ok
+            ready = (requests.get(f"{self.url}/health/ready?lane={lane}", timeout=5) for lane in self._plan.lanes)
+            return all(answer.ok for answer in ready)
         except requests.RequestException:
             return False
 

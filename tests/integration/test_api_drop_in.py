@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,11 +20,13 @@ from flask.testing import FlaskClient
 from maskmill.api import create_app
 from maskmill.api.services import Services
 from maskmill.shared.jobs.records import Failure
-from maskmill.shared.replies import Answer, Ask
+from maskmill.shared.replies import InteractiveReply, InteractiveRequest
+from tests.integration.conftest import SHAPES
 from tests.services import FileServer
 from tests.services.api_server import ApiServer
 
 PATH = "/instance-segmentation"
+WORKER = "test/cpu/interactive/1"
 IMAGE = base64.b64encode(b"the bytes of a picture").decode()
 INSTANCE = {
     "bbox": [1.0, 2.0, 3.0, 4.0],
@@ -35,13 +38,13 @@ INSTANCE = {
 
 
 class Worker:
-    """Plays the worker's part on the real Redis: takes what is asked and answers with what the test says."""
+    """Plays the worker's part on the real Redis: takes what waits and answers with what the test says."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self.asked: list[Ask] = []
-        self.answer: Callable[[Ask], Answer] = lambda ask: Answer(
-            width=4, height=4, instances=[INSTANCE], image=b"\xff\xd8drawn" if ask.visualize else None
+        self.taken: list[InteractiveRequest] = []
+        self.answer: Callable[[InteractiveRequest], InteractiveReply] = lambda request: InteractiveReply(
+            width=4, height=4, instances=[INSTANCE], image=b"\xff\xd8drawn" if request.visualize else None
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -56,9 +59,15 @@ class Worker:
 
     def _run(self) -> None:
         while not self._stop.wait(0.005):
-            for request_id, ask in self._services.replies.take("shapes", 8):
-                self.asked.append(ask)
-                self._services.replies.answer(request_id, self.answer(ask))
+            for request_id, request in self._services.interactive.take("shapes", 8):
+                whole = replace(request, image=self._services.interactive.image(request_id, request))
+                self.taken.append(whole)
+                self._services.interactive.reply(request_id, self.answer(whole))
+
+
+@pytest.fixture(autouse=True)
+def serve_interactive_lane(services: Services) -> None:
+    services.ledger.serve(WORKER, [SHAPES])
 
 
 @pytest.fixture
@@ -67,8 +76,8 @@ def worker(services: Services) -> Iterator[Worker]:
         yield running
 
 
-def failing(code: str, status: int, reason: str) -> Callable[[Ask], Answer]:
-    return lambda _: Answer(failure=Failure(stage="decode", code=code, reason=reason), status=status)
+def failing(code: str, status: int, reason: str) -> Callable[[InteractiveRequest], InteractiveReply]:
+    return lambda _: InteractiveReply(failure=Failure(stage="decode", code=code, reason=reason), status=status)
 
 
 def test_a_success_has_the_recorded_keys_in_the_recorded_order(
@@ -76,14 +85,14 @@ def test_a_success_has_the_recorded_keys_in_the_recorded_order(
 ) -> None:
     recorded = json.loads((test_data / "paddlex/http/ok_base64.response.json").read_text())
     drawn = base64.b64decode(recorded["result"]["image"])
-    worker.answer = lambda _: Answer(instances=recorded["result"]["instances"], image=drawn)
+    worker.answer = lambda _: InteractiveReply(instances=recorded["result"]["instances"], image=drawn)
     answer = web.post(PATH, data=(test_data / "paddlex/http/ok_base64.request.json").read_bytes())
     assert answer.status_code == 200
     assert answer.content_type == "application/json"
     assert list(answer.json) == list(recorded)
     assert list(answer.json["result"]) == list(recorded["result"])
     assert answer.json | {"logId": ""} == recorded | {"logId": ""}
-    assert worker.asked[0].image.startswith(b"\xff\xd8")
+    assert worker.taken[0].image.startswith(b"\xff\xd8")
 
 
 # The bodies of recorded cases whose answers are the same here; a picture stands in for the recorded one.
@@ -117,7 +126,7 @@ def test_a_wrong_request_is_answered_as_recorded(web: FlaskClient, test_data: Pa
 def test_the_body_is_json_whatever_its_content_type(web: FlaskClient, worker: Worker, content_type: str | None) -> None:
     answer = web.post(PATH, data=json.dumps({"image": IMAGE}), content_type=content_type)
     assert answer.status_code == 200
-    assert worker.asked[0].image == b"the bytes of a picture"
+    assert worker.taken[0].image == b"the bytes of a picture"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +137,7 @@ def test_a_threshold_may_be_a_number_a_numeral_or_null(
     web: FlaskClient, worker: Worker, given: dict[str, Any], meant: float | None
 ) -> None:
     assert web.post(PATH, json={"image": IMAGE, **given}).status_code == 200
-    assert worker.asked[0].threshold == meant
+    assert worker.taken[0].threshold == meant
 
 
 @pytest.mark.parametrize("threshold", ["0", "1", "1.5", "-0.1", "true", "NaN"])
@@ -144,7 +153,7 @@ def test_the_drawn_picture_is_there_unless_it_is_not_wanted(
 ) -> None:
     result = web.post(PATH, json={"image": IMAGE, "visualize": visualize}).json["result"]
     assert ("image" in result) is drawn
-    assert worker.asked[0].visualize is drawn
+    assert worker.taken[0].visualize is drawn
 
 
 @pytest.mark.parametrize(
@@ -157,7 +166,7 @@ def test_the_drawn_picture_is_there_unless_it_is_not_wanted(
 )
 def test_base64_is_read_leniently(web: FlaskClient, worker: Worker, image: str) -> None:
     assert web.post(PATH, json={"image": image}).status_code == 200
-    assert worker.asked[0].image == b"x" * 200
+    assert worker.taken[0].image == b"x" * 200
 
 
 @pytest.mark.parametrize(
@@ -166,12 +175,19 @@ def test_base64_is_read_leniently(web: FlaskClient, worker: Worker, image: str) 
         ("", "empty"),
         ("!!!not base64!!!", "nor base64"),
         (IMAGE[:-3], "nor base64"),
-        ("ftp://127.0.0.1/x.jpg", "nor base64"),
-        ("file:///etc/hostname", "nor base64"),
         ("päng", "nor base64"),
-        ("data:image/png,abc", "base64"),
-        ("http://127.0.0.1:9/x.jpg", "127.0.0.1"),
+        ("ftp://127.0.0.1/x.jpg", "looks like a URL of ftp:"),
+        ("file:///etc/hostname", "looks like a URL of file:"),
+        ("s3://bucket/x.jpg", "looks like a URL of s3:"),
+        ("/data/x.jpg", "looks like the path of a file"),
+        ("/data/pictures/x", "looks like the path of a file"),
+        ("C:\\x.jpg", "looks like the path of a file"),
+        ("holiday/cat 1.JPG", "looks like the path of a file"),
+        (base64.urlsafe_b64encode(b"\xfb\xff\xbf" * 40).decode(), "URL-safe base64"),
+        ("data:image/png,abc", "a data: URI that is not in base64"),
+        ("data:image/svg+xml;utf8,<svg/>", "a data: URI that is not in base64"),
         ("http://169.254.1.1/x.jpg", "169.254.1.1"),
+        ("HTTP://169.254.1.1/x.jpg", "169.254.1.1"),
     ],
 )
 def test_what_is_wrong_with_the_image_is_said(web: FlaskClient, worker: Worker, image: str, reason: str) -> None:
@@ -181,13 +197,16 @@ def test_what_is_wrong_with_the_image_is_said(web: FlaskClient, worker: Worker, 
     (fault,) = json.loads(answer.json["errorMsg"])
     assert fault["loc"] == "body.image"
     assert reason in fault["msg"]
-    assert not worker.asked
+    assert not worker.taken
 
 
-def test_a_url_is_fetched(web: FlaskClient, worker: Worker, file_server: FileServer) -> None:
+@pytest.mark.parametrize("written", [str, lambda url: url.replace("http", "HTTP"), lambda url: f" {url}\n"])
+def test_a_url_is_fetched(
+    web: FlaskClient, worker: Worker, file_server: FileServer, written: Callable[[str], str]
+) -> None:
     url = file_server.redirect("/old", file_server.add("/a.jpg", b"over http"))
-    assert web.post(PATH, json={"image": url}).status_code == 200
-    assert worker.asked[0].image == b"over http"
+    assert web.post(PATH, json={"image": written(url)}).status_code == 200
+    assert worker.taken[0].image == b"over http"
 
 
 def test_a_missing_url_is_told(web: FlaskClient, file_server: FileServer) -> None:
@@ -220,14 +239,14 @@ def test_nobody_answering_in_time_is_504(services: Services) -> None:
 
 def test_a_full_line_is_503_at_once_with_retry_after(web: FlaskClient, services: Services) -> None:
     for _ in range(2):
-        services.replies.ask("shapes", Ask(image=b"x"))
+        services.interactive.submit("shapes", InteractiveRequest(image=b"x"))
     answer = web.post(PATH, json={"image": IMAGE})
     assert answer.status_code == answer.json["errorCode"] == 503
     assert answer.headers["Retry-After"]
 
 
 def test_without_a_worker_it_is_503_at_once(web: FlaskClient, services: Services) -> None:
-    services.ledger.leave("worker-of-the-test")
+    services.ledger.leave(WORKER)
     answer = web.post(PATH, json={"image": IMAGE})
     assert answer.status_code == 503
     assert "no worker is running" in answer.json["errorMsg"]
@@ -270,8 +289,8 @@ def test_a_client_in_the_style_of_paddlexs_runs_over_http(api_server: ApiServer)
 
 
 def test_several_callers_at_once_each_get_their_own_answer(services: Services, api_server: ApiServer) -> None:
-    def echo(ask: Ask) -> Answer:
-        return Answer(instances=[INSTANCE | {"categoryName": ask.image.decode()}], image=b"jpeg")
+    def echo(request: InteractiveRequest) -> InteractiveReply:
+        return InteractiveReply(instances=[INSTANCE | {"categoryName": (request.image or b"").decode()}], image=b"jpeg")
 
     def call(name: str) -> str:
         body = {"image": base64.b64encode(name.encode()).decode()}

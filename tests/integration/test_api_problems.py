@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
+from pydantic import SecretStr
 
 from maskmill.api import create_app
 from maskmill.api.services import Services
+from maskmill.shared.settings import Settings
+from tests.integration.conftest import SHAPES
+from tests.services.api_server import run_api
 
 
 @pytest.mark.parametrize(
@@ -53,18 +61,69 @@ def test_alive_is_alive(web: FlaskClient) -> None:
     assert web.get("/health/live").json == {"status": "live"}
 
 
-def test_ready_when_every_service_and_a_model_is_there(web: FlaskClient) -> None:
+def test_ready_tells_by_model_and_lane_what_is_served(web: FlaskClient, services: Services) -> None:
+    services.ledger.leave("worker-of-the-test")
+    services.ledger.serve("a/b/cpu/bulk/17", [SHAPES])
     answer = web.get("/health/ready")
     assert answer.status_code == 200
-    assert answer.json["models"] == ["shapes"]
-    assert set(answer.json["checks"].values()) == {"ok"}
+    assert answer.json["checks"] == {"redis": "ok", "storage": "ok", "models": "ok"}
+    assert answer.json["models"] == {"shapes": {"bulk": True, "interactive": False}}
+    assert web.get("/health/ready?lane=bulk").status_code == 200
+    loading = web.get("/health/ready?lane=interactive")
+    assert loading.status_code == 503
+    assert (loading.json["status"], loading.json["models"]) == ("not ready", answer.json["models"])
+    assert "interactive" in loading.json["checks"]["models"]
+    services.ledger.serve("host/gpu:0/interactive/18", [SHAPES, SHAPES.model_copy(update={"name": "coco"})])
+    both = web.get("/health/ready?lane=interactive")
+    assert both.status_code == 200
+    assert both.json["models"] == {
+        "coco": {"bulk": False, "interactive": True},
+        "shapes": {"bulk": True, "interactive": True},
+    }
 
 
-def test_not_ready_without_a_worker(web: FlaskClient, services: Services) -> None:
+def test_not_ready_without_a_worker_but_alive(web: FlaskClient, services: Services) -> None:
     services.ledger.leave("worker-of-the-test")
     answer = web.get("/health/ready")
     assert answer.status_code == 503
-    assert answer.json["checks"] == {"redis": "ok", "storage": "ok", "models": "no worker is running"}
+    assert answer.json["models"] == {}
+    assert (answer.json["checks"]["redis"], answer.json["checks"]["storage"]) == ("ok", "ok")
+    assert "no worker is running" in answer.json["checks"]["models"]
+    assert web.get("/health").status_code == web.get("/health/live").status_code == 200
+
+
+def test_not_ready_where_the_storage_refuses_us(s3_settings: Settings, redis_url: str) -> None:
+    wrong = s3_settings.model_copy(update={"redis_url": redis_url, "s3_secret_key": SecretStr("not the secret")})
+    held = Services.open(wrong)
+    held.ledger.serve("host/cpu/bulk/1", [SHAPES])
+    answer = create_app(wrong, held).test_client().get("/health/ready")
+    held.close()
+    assert answer.status_code == 503
+    assert "check the bucket's name, the keys and their permissions" in answer.json["checks"]["storage"]
+    assert answer.json["checks"]["redis"] == "ok"
+
+
+def test_services_that_hang_keep_neither_readiness_nor_liveness_waiting(
+    services: Services, redis_url: str, tmp_path: Path
+) -> None:
+    services.ledger.serve("host/cpu/bulk/1", [SHAPES])
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        # Connections are made, and nothing is ever answered.
+        silent = Settings(
+            redis_url=redis_url,
+            storage_url="s3://bucket",
+            s3_endpoint=f"http://127.0.0.1:{hole.getsockname()[1]}",
+            s3_access_key="a",
+            s3_secret_key=SecretStr("b"),
+            api_threads=4,
+        )
+        with run_api(silent, tmp_path) as server, ThreadPoolExecutor(16) as pool:
+            asked = [pool.submit(requests.get, f"{server.url}/health/ready", timeout=25) for _ in range(16)]
+            assert requests.get(f"{server.url}/health/live", timeout=25).status_code == 200
+            answers = [answer.result() for answer in asked]
+    assert {answer.status_code for answer in answers} == {503}
+    assert all("no answer" in answer.json()["checks"]["storage"] for answer in answers)
+    assert all(answer.json()["checks"]["redis"] == "ok" for answer in answers)
 
 
 def test_the_document_describes_every_endpoint(services: Services) -> None:
@@ -105,8 +164,6 @@ def test_the_api_needs_none_of_the_workers_libraries() -> None:
 
 
 def test_the_client_and_the_commands_need_no_flask() -> None:
-    code = (
-        "import sys, maskmill.client.client, maskmill.client.cli; print('flask' in sys.modules, 'rich' in sys.modules)"
-    )
+    code = "import sys, maskmill.client.cli, maskmill.api.cli; print('flask' in sys.modules, 'rich' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found == "False False\n"

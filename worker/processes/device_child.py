@@ -15,10 +15,10 @@ from maskmill.shared.doorbell import queue_name
 from maskmill.shared.errors import MaskmillError
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.ledger import ModelCard
-from maskmill.shared.replies import Replies
+from maskmill.shared.replies import InteractiveQueue
 from maskmill.shared.settings import Settings
 from maskmill.worker.device import Device, limit_threads
-from maskmill.worker.interactive import Answerer
+from maskmill.worker.interactive import InteractiveRunner
 from maskmill.worker.models import Model, load
 from maskmill.worker.patient_storage import PatientStorage
 from maskmill.worker.pipeline.pipeline import Pipeline
@@ -33,6 +33,7 @@ from maskmill.worker.sources.pages import Expander
 
 BEAT_SECONDS = 1.0
 SERVE_SECONDS = 10.0
+TIDY_SECONDS = 3600.0
 BROKEN_DEVICE_EXIT = 70
 
 logger = logging.getLogger(__name__)
@@ -51,19 +52,20 @@ class DeviceChild:
         self._lane = lane
         self._stamp = stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}")
         self._pipelines = [self._open_pipeline(name, device, lane) for name in settings.models]
-        open_runner = self._answerer if lane == "interactive" else partial(self._claimer, draining=draining)
+        open_runner = self._interactive_runner if lane == "interactive" else partial(self._claimer, draining=draining)
         self._runners = {pipeline.model.name: open_runner(pipeline) for pipeline in self._pipelines}
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
+        if lane == "interactive":
+            threading.Thread(target=self._tidy, name="tidy", daemon=True).start()
 
     def _open_pipeline(self, name: str, device: Device, lane: Lane) -> Pipeline:
         model = load(name, device.alone(), self._settings, lane=lane)
         logger.info("model %s (%s, %s) runs on %s", model.name, model.family, model.digest[:12], device)
         return Pipeline(model, self._settings, _give_up)
 
-    def _answerer(self, pipeline: Pipeline) -> Answerer:
-        settings = self._settings
-        replies = Replies(settings.redis_url, settings.redis_prefix, keep_seconds=settings.interactive_timeout)
-        return Answerer(pipeline, replies, settings)
+    def _interactive_runner(self, pipeline: Pipeline) -> InteractiveRunner:
+        at = self._services
+        return InteractiveRunner(pipeline, InteractiveQueue(self._settings, at.storage), at.doorbell, self._settings)
 
     def _claimer(self, pipeline: Pipeline, draining: Callable[[], bool]) -> Claimer:
         at = self._services
@@ -91,12 +93,15 @@ class DeviceChild:
             self._services.ledger.leave(self.owner)
 
     def _beat(self) -> None:
-        rounds = itertools.count()
         renew_every = max(round(self._settings.lease_seconds / 4 / self._pause), 1)
         serve_every = max(round(SERVE_SECONDS / self._pause), 1)
-        for number in rounds:
+        missed = False
+        for number in itertools.count():
+            renew, serve = number % renew_every == 0, missed or number % serve_every == 0
+            missed = True
             try:
-                self._beat_once(renew=number % renew_every == 0, serve=number % serve_every == 0)
+                self._beat_once(renew=renew, serve=serve)
+                missed = False
             except MaskmillError as error:
                 logger.warning("not renewed or registered: %s", error)
             except Exception:
@@ -120,6 +125,16 @@ class DeviceChild:
             self._services.ledger.serve(self.owner, [card(model) for model in models], trouble())
             for model in models:
                 self._services.doorbell.listen(queue_name(self._lane, model.name), self.owner)
+
+    def _tidy(self) -> None:
+        queue = InteractiveQueue(self._settings, self._services.storage)
+        while True:
+            try:
+                if count := queue.expire():
+                    logger.info("deleted %d leftovers of interactive requests", count)
+            except MaskmillError as error:
+                logger.warning("leftovers of interactive requests are not deleted: %s", error)
+            time.sleep(TIDY_SECONDS)
 
 
 def card(model: Model) -> ModelCard:

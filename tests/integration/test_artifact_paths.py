@@ -1,0 +1,61 @@
+"""A job's artifacts endpoint gives that job's artifacts and nothing else, however the path is written."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from maskmill.shared.jobs import keys
+from maskmill.shared.settings import Settings
+from maskmill.shared.storage import open_storage
+from tests.services.api_server import ApiServer, run_api
+
+MINE, OTHER = "0123456789", "abcdefghjk"
+SECRET = b"what another job was told"
+UP = ["..", "%2e%2e", "%2E.", "%252e%252e", "..%00", "..;", "..\\"]
+CLIMBS = [
+    *(f"{up}/{up}/{OTHER}/job.json" for up in UP),
+    *(f"x/{up}/{up}/{up}/{OTHER}/job.json" for up in UP),
+    *(f"{up}%2F{up}%2F{OTHER}%2Fjob.json" for up in UP),
+    f"%5c..%5c..%5c{OTHER}%5cjob.json",
+    f"/jobs/{OTHER}/job.json",
+    f"%2Fjobs/{OTHER}/job.json",
+    f"./../../{OTHER}/job.json",
+    f"..//..//{OTHER}/job.json",
+]
+
+
+@pytest.fixture(params=["file", "s3"])
+def server(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> Iterator[ApiServer]:
+    """An API on a folder, then on the S3-compatible server, with two jobs."""
+    stored: Settings = request.getfixturevalue(f"{request.param}_settings")
+    settings = stored.model_copy(update={"redis_url": redis_url})
+    storage = open_storage(settings)
+    storage.put(keys.job(MINE), b"{}")
+    storage.put(keys.artifact(MINE, "own_res.json"), b"own")
+    storage.put(keys.job(OTHER), SECRET)
+    with run_api(settings, tmp_path) as running:
+        yield running
+
+
+def get(server: ApiServer, path: str) -> tuple[int, bytes]:
+    """The answer to a path sent as it is: other clients resolve `..` themselves."""
+    with contextlib.closing(http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)) as client:
+        client.putrequest("GET", path, skip_accept_encoding=True)
+        client.endheaders()
+        answer = client.getresponse()
+        return answer.status, answer.read()
+
+
+def test_no_path_leads_out_of_the_jobs_artifacts(server: ApiServer) -> None:
+    assert get(server, f"/v1/jobs/{MINE}/artifacts/own_res.json") == (200, b"own")
+    for climb in CLIMBS:
+        status, body = get(server, f"/v1/jobs/{MINE}/artifacts/{climb}")
+        assert status in (400, 404), f"{climb}: {status} {body[:100]!r}"
+        assert SECRET not in body
+    for name in ("..", "%2e%2e", f"{MINE}%2F..%2F{OTHER}", f"..%2F{OTHER}"):
+        assert get(server, f"/v1/jobs/{name}/artifacts/own_res.json")[0] in (400, 404)
