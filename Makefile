@@ -61,7 +61,7 @@ chaos: setup ## The long form of the kill tests
 
 .PHONY: lock
 lock: setup ## Resolve the dependencies again and write locks/ with hashes
-	$(LOCK_COMMAND) --upgrade --extra api --extra worker --extra cpu --extra local --extra dev -o locks/dev.txt
+	$(LOCK_COMMAND) --upgrade --extra api --extra worker --extra cpu --extra heic --extra local --extra dev -o locks/dev.txt
 	$(LOCK_COMMAND) -c locks/dev.txt --extra api -o locks/api.txt
 	$(LOCK_COMMAND) -c locks/dev.txt --extra worker --extra cpu -o locks/worker.txt
 	$(LOCK_COMMAND) -c locks/dev.txt --extra worker --extra gpu -o locks/worker-gpu.txt
