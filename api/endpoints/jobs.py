@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 
 from flask import Response
@@ -15,7 +16,7 @@ from maskmill.api.job_lookup import JobView, files_of, find_head, find_status, j
 from maskmill.api.responses.forms import PROBLEMS, as_json, content, operation_id, reference
 from maskmill.api.services import services
 from maskmill.api.submission.accept import accept
-from maskmill.shared.errors import Conflict, LedgerUnavailable, NotFound
+from maskmill.shared.errors import Conflict, IllegalMove, LedgerUnavailable, NotFound
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import FINAL_STATES, JobHead, JobState, JobStatus
 
@@ -108,20 +109,26 @@ def status(path: JobPath) -> Response:
 @api.post("/jobs/<job_id>/cancel", responses={200: JobView})
 def cancel(path: JobPath) -> Response:
     """Cancel a job: what runs stops within seconds, what is done stays"""
+    files = _going(path.job_id)
     # The marker first: a ledger that is lost and made anew from storage must not run the job again.
-    return _move(path.job_id, services().ledger.cancel, before=JobFiles.mark_cancelled)
+    files.mark_cancelled()
+    return _move(files, services().ledger.cancel, undo=partial(files.mark_cancelled, cancelled=False))
 
 
 @api.post("/jobs/<job_id>/pause", responses={200: JobView})
 def pause(path: JobPath) -> Response:
     """Hold a job where it is, also over a loss of Redis"""
-    return _move(path.job_id, services().ledger.pause, before=JobFiles.mark_paused)
+    files = _going(path.job_id)
+    files.mark_paused()
+    return _move(files, services().ledger.pause, undo=partial(files.mark_paused, paused=False))
 
 
 @api.post("/jobs/<job_id>/resume", responses={200: JobView})
 def resume(path: JobPath) -> Response:
     """Go on with a paused job"""
-    answer = _move(path.job_id, services().ledger.resume, after=JobFiles.mark_resumed)
+    files = _going(path.job_id)
+    answer = _move(files, services().ledger.resume)
+    files.mark_paused(paused=False)
     with contextlib.suppress(LedgerUnavailable):
         services().doorbell.ring("bulk", find_head(services(), path.job_id).options.model)
     return answer
@@ -134,30 +141,31 @@ def _known(job: JobHead) -> JobStatus:
         return queued(job)
 
 
-def _nothing(_files: JobFiles) -> None:
-    """No marker is needed."""
-
-
-def _move(
-    job_id: str,
-    move: Callable[[str], JobState],
-    *,
-    before: Callable[[JobFiles], None] = _nothing,
-    after: Callable[[JobFiles], None] = _nothing,
-) -> Response:
-    """Move the job, with a marker in storage set before or taken back after it."""
+def _going(job_id: str) -> JobFiles:
+    """The files of a job that is not over; raises Conflict for one that is."""
     status = find_status(services(), job_id)
     if status.state in FINAL_STATES:
         raise Conflict(f"the job is {status.state} already")
-    files = files_of(services(), job_id)
-    before(files)
+    return files_of(services(), job_id)
+
+
+def _move(files: JobFiles, move: Callable[[str], JobState], undo: Callable[[], None] | None = None) -> Response:
+    """Move the job; `undo` takes its marker back where the job's state does not allow the move."""
     try:
-        move(job_id)
-    except NotFound:
-        # Accepted while Redis was away, and not entered since.
-        services().ledger.enter(find_head(services(), job_id))
-        move(job_id)
-    after(files)
+        _move_entered(files, move)
+    except IllegalMove:
+        if undo:
+            undo()
+        raise
     with contextlib.suppress(LedgerUnavailable):
         services().doorbell.ring_control()
-    return as_json(view(find_status(services(), job_id)))
+    return as_json(view(find_status(services(), files.job_id)))
+
+
+def _move_entered(files: JobFiles, move: Callable[[str], JobState]) -> None:
+    try:
+        move(files.job_id)
+    except NotFound:
+        # Accepted while Redis was away, and not entered since.
+        services().ledger.enter(find_head(services(), files.job_id), recovered=True, paused=files.is_paused())
+        move(files.job_id)

@@ -184,17 +184,19 @@ class JobFiles:
 
     # Its end
 
-    def mark_cancelled(self) -> None:
+    def mark_cancelled(self, *, cancelled: bool = True) -> None:
         """A ledger made anew must not run the job again."""
-        self.storage.put(keys.cancelled(self.job_id), b"")
+        self._mark(keys.cancelled(self.job_id), there=cancelled)
 
-    def mark_paused(self) -> None:
+    def mark_paused(self, *, paused: bool = True) -> None:
         """A ledger made anew must hold the job."""
-        self.storage.put(keys.paused(self.job_id), b"")
+        self._mark(keys.paused(self.job_id), there=paused)
 
-    def mark_resumed(self) -> None:
-        """Take back `mark_paused`."""
-        self.storage.delete(keys.paused(self.job_id))
+    def _mark(self, key: str, *, there: bool) -> None:
+        if there:
+            self.storage.put(key, b"")
+        else:
+            self.storage.delete(key)
 
     def is_cancelled(self) -> bool:
         """Whether somebody cancelled the job."""

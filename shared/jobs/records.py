@@ -92,7 +92,10 @@ class Options(Wire):
     )
     priority: int = Field(default=0, ge=0, le=9, description="Higher goes first.")
     max_failure_rate: float = Field(
-        default=1.0, ge=0, le=1, description="The job fails once more than this share of its items has failed."
+        default=1.0,
+        ge=0,
+        le=1,
+        description="The job fails once more than this share of its items has failed; judged from 100 done items on.",
     )
     pdf: PdfOptions = Field(
         default=PdfOptions(), description="How PDFs become pictures; a source's own `pdf` goes first."

@@ -34,6 +34,10 @@ class WorkMoves(Moves):
         """
         return bool(self._move("end_work", work.name, work.token, seconds, error, int(blameless)))
 
+    def tell_trouble(self, job_id: str, what: str) -> None:
+        """Note what the job waits for, to be seen in its status for a minute."""
+        self._move("tell_trouble", job_id, what)
+
     def due_work(self) -> int:
         """How many rows are due."""
         with reachable():

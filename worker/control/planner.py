@@ -177,7 +177,7 @@ class Planning:
             chunk = self._stored(Chunk(number=chunks, after=after, entries=tuple(run)))
             chunks += 1
             yield from self._items_inside(chunk, None)
-            if chunk.entries[-1].position != run[-1].position:
+            if _behind(chunk.entries[-1]) != _behind(run[-1]):
                 # The one that is stored was listed earlier, when the folder held something else.
                 yield from self._items(PlanCursor(listing=chunk.after, chunks=chunks))
                 return

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from maskmill.shared.errors import RequestError, StorageRefused, Unavailable
+from maskmill.shared.errors import LedgerUnavailable, RequestError, StorageRefused, Unavailable
 from maskmill.shared.ledger import Ledger, Work
 
 MOST_FAILURES = 5
@@ -52,16 +52,22 @@ class WorkRunner:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
-        """Do what is due until nothing is."""
-        while not self.draining() and (work := self.ledger.claim_work()):
-            in_hand = InHand(work)
+        """Do what is due until nothing is, or Redis is away: then leases end by themselves."""
+        try:
+            while not self.draining() and (work := self.ledger.claim_work()):
+                self._hold(work)
+        except LedgerUnavailable as error:
+            logger.warning("control work waits: %s", error)
+
+    def _hold(self, work: Work) -> None:
+        in_hand = InHand(work)
+        with self._lock:
+            self._in_hand[work.token] = in_hand
+        try:
+            self._do(work, in_hand)
+        finally:
             with self._lock:
-                self._in_hand[work.token] = in_hand
-            try:
-                self._do(work, in_hand)
-            finally:
-                with self._lock:
-                    del self._in_hand[work.token]
+                del self._in_hand[work.token]
 
     def keep(self) -> None:
         """Renew the lease of all that is in hand."""
@@ -85,6 +91,7 @@ class WorkRunner:
             self.ledger.put_off_work(work, AWAY_SECONDS, error.reason, blameless=True)
         except StorageRefused as error:
             logger.error("%s waits, the storage refuses: %s", work.name, error)
+            self.ledger.tell_trouble(work.job_id, error.reason)
             self.ledger.put_off_work(work, REFUSED_SECONDS, error.reason, blameless=True)
         except Exception as error:
             logger.exception("%s failed, for the %d. time", work.name, work.failures + 1)

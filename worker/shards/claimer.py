@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -12,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from maskmill.shared.doorbell import Doorbell
-from maskmill.shared.errors import KeyNotFound, LedgerUnavailable, WorkerCrashed
+from maskmill.shared.errors import IllegalMove, KeyNotFound, LedgerUnavailable, NotFound, WorkerCrashed
 from maskmill.shared.jobs.job_files import JobFiles, count
 from maskmill.shared.jobs.records import Failure, Item, JobHead, PlanPage, page_of
 from maskmill.shared.ledger import Ledger, ShardLease
@@ -101,7 +102,8 @@ class Claimer:
                 self._start_shard(lease, known)
         except KeyNotFound as error:
             logger.error("shard %s/%s cannot run: %s", lease.job_id, lease.member, error.reason)
-            patiently(self.ledger.fail, lease.job_id, Failure.of("run", error))
+            with contextlib.suppress(IllegalMove, NotFound):
+                patiently(self.ledger.fail, lease.job_id, Failure.of("run", error))
             self._ring(self.doorbell.ring_control)
 
     def _start_shard(self, lease: ShardLease, known: KnownJob) -> None:
