@@ -2,7 +2,7 @@
 
 An Image is uint8 [H, W, 3] RGB with the Exif orientation applied. Every function here may be called by many threads
 at once; decoding releases the GIL. OpenCV reads what it reads fast and rightly, Pillow all the rest. A process that
-decodes is started with `worker.opencv.opencv_environment` in its environment.
+decodes is started with `worker.device.opencv_environment` in its environment.
 """
 
 from __future__ import annotations

@@ -19,13 +19,12 @@ from maskmill.worker.device import Device, limit_threads
 from maskmill.worker.interactive import Answerer
 from maskmill.worker.models import Model, load
 from maskmill.worker.pipeline.pipeline import Pipeline
-from maskmill.worker.processes.heartbeat import stamp, stamp_file
+from maskmill.worker.processes.heartbeat import BEAT_SECONDS, Heartbeat, stamp_file
 from maskmill.worker.processes.wiring import open_services
 from maskmill.worker.retry import outage
 from maskmill.worker.shards.claimer import Claimer
 from maskmill.worker.shards.leases import Leases
 
-BEAT_SECONDS = 1.0
 SERVE_SECONDS = 10.0
 BROKEN_DEVICE_EXIT = 70
 
@@ -41,7 +40,8 @@ class DeviceChild:
         self._settings = settings
         self._services = services = open_services(settings)
         self._leases = Leases(services.ledger)
-        self._stamp = stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}")
+        self._heart = Heartbeat(stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}"))
+        self._heart.begin()
         self._pipelines = [self._open_pipeline(name, device, lane) for name in settings.models]
         open_runner = self._answerer if lane == "interactive" else partial(self._claimer, draining=draining)
         self._runners = {pipeline.model.name: open_runner(pipeline) for pipeline in self._pipelines}
@@ -77,7 +77,7 @@ class DeviceChild:
             now = time.monotonic()
             stalled = any(line.progress.stalled(self._settings.stall_seconds) for line in self._pipelines)
             if outage() or not stalled:
-                stamp(self._stamp)
+                self._heart.beat()
                 if now - renewed > self._settings.lease_seconds / 4:
                     self._leases.renew()
                     renewed = now
