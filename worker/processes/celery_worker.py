@@ -23,6 +23,7 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning
 from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
+from kombu import Connection
 
 from maskmill.shared.doorbell import CLOSE, CONTROL_QUEUE, PLAN, RUN, celery_app, queue_name
 from maskmill.shared.errors import CannotStart, MaskmillError
@@ -147,7 +148,7 @@ def _consumer(heart: Heartbeat) -> type[Consumer]:
         def on_connection_error_after_connected(self, exc: Exception) -> None:
             logger.warning("the connection to Redis is lost: %s", exc)
             with contextlib.suppress(Exception):
-                self.connection.collect()
+                cast(Connection, self.connection).collect()
 
         def ensure_connected(self, conn: Any) -> Any:
             def complain(error: Exception, seconds: float) -> None:
