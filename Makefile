@@ -6,15 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
 SETUP_LOG := $(VENV)/setup.log
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off
 CODE := maskmill api client deploy shared worker training tests benchmarks
 LOCK_COMMAND := $(BIN)/uv pip compile pyproject.toml --extra build --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock" --quiet
 
-# A step of the set-up, $(1) in words and $(2) as commands: one line here, the rest in the log; if it fails, the log's end.
+# A step of the set-up, $(1) in words and $(2) as commands: one line here, the rest in the log; if it fails, its end here.
 define step
-echo "$(1)"; { $(2); } >> $(SETUP_LOG) 2>&1 || { \
-	grep -v "^WARNING:" $(SETUP_LOG) | tail -n 20; echo "That failed; the whole log is $(SETUP_LOG)"; exit 1; } >&2
+echo "$(1)"; { $(2); } >> $(SETUP_LOG) 2>&1 || { grep -v "^Requirement already\|^Ignoring\|is ignored:" $(SETUP_LOG) | \
+	tail -n 12; echo "That failed; the whole log is $(SETUP_LOG)"; exit 1; } >&2
 endef
 
 .PHONY: help
@@ -27,9 +27,9 @@ setup: $(STAMP) ## Make .venv with every locked dependency (again only when the 
 $(STAMP): locks/dev.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Maskmill needs Python 3.11 or newer: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
 	@mkdir -p $(VENV) && : > $(SETUP_LOG)
-	@$(call step,Making $(VENV),$(PIP) --version || $(PYTHON) -m venv $(VENV))
-	@$(call step,Installing the locked dependencies (about 2 min; log: $(SETUP_LOG)),$(PIP) install --require-hashes -r locks/dev.txt)
-	@$(call step,Installing maskmill itself,$(PIP) install --no-deps --no-build-isolation -e .)
+	@$(call step,Making $(VENV),$(BIN)/python -m pip --version || $(PYTHON) -m venv $(VENV))
+	@$(call step,Installing the locked dependencies (about 2 min; log: $(SETUP_LOG)),$(PIP_INSTALL) --require-hashes -r locks/dev.txt)
+	@$(call step,Installing maskmill itself,$(PIP_INSTALL) --no-deps --no-build-isolation -e .)
 	@touch $(STAMP)
 
 .PHONY: demo

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,6 +123,16 @@ def test_no_process_outlives_it(number: signal.Signals) -> None:
         assert running.process.wait(60) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
         assert still_running(below) == set()
     assert len(below) >= 6
+
+
+def test_it_is_ready_without_a_device_that_cannot_start_and_drains_however_often_it_is_told_to() -> None:
+    with run_up("--lanes", "bulk", "--devices", "cpu,npu:0") as running:
+        below = descendants(running.process.pid)
+        while running.process.poll() is None:
+            running.process.terminate()
+            time.sleep(0.05)
+        assert running.process.returncode == 0
+        assert still_running(below) == set()
 
 
 def test_ctrl_c_while_it_starts_leaves_no_process(tmp_path: Path) -> None:

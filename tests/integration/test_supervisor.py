@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,23 @@ def test_an_outage_of_redis_is_no_reason_to_restart(tmp_path: Path) -> None:
         redis.start()
         wait_until(workers.ledger.models, 30)
     assert len(before) == 4
+
+
+def test_every_line_of_a_log_says_when_how_bad_and_who(tmp_path: Path) -> None:
+    with run_redis() as redis:
+        env = {**CLEAN, **settings_for(tmp_path, redis.url).to_env()}
+        everything: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        with subprocess.Popen([*MASKMILL, "control"], env=env, **everything) as process:
+            wait_until(lambda: len(list((tmp_path / "run").glob("*.alive"))) == 2, 30)
+            redis.kill()
+            time.sleep(3)
+            redis.start()
+            time.sleep(3)
+            process.terminate()
+            lines = process.communicate(timeout=90)[0].splitlines()
+    known = re.compile(r"20[0-9-]{8} [0-9:]{8},[0-9]{3} (INFO|WARNING|ERROR) \[(supervisor|control|sweep)\] ")
+    assert [line for line in lines if not known.match(line)] == []
+    assert {match[2] for match in map(known.match, lines) if match} == {"supervisor", "control", "sweep"}
 
 
 def test_a_clock_that_is_set_ends_no_child(settings: Settings) -> None:

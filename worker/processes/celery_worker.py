@@ -39,6 +39,7 @@ from maskmill.worker.processes.heartbeat import (
 )
 
 CONTROL_THREADS = 8
+STDOUT = 1
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +180,8 @@ def main(arguments: list[str]) -> None:
     warnings.filterwarnings("ignore", category=SecurityWarning)
     die_with_parent(int(parent))
     set_up_logging(settings.log_level, " ".join([kind, *rest]))
+    # Celery says there that it stops, without time or name; all else is logged.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     # Who connects to this signal keeps Celery from setting up logging of its own over it.
     signals.setup_logging.connect(lambda **_: None, weak=False)
     try:

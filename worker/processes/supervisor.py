@@ -225,6 +225,7 @@ class Supervisor:
         try:
             while not stop.wait(0.2):
                 self.tend()
+            logger.info("stopping: what runs is finished first; Ctrl-C again ends it at once")
         finally:
             self.stop()
 
