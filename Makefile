@@ -27,7 +27,7 @@ setup: $(STAMP) ## Make .venv with every locked dependency (again only when the 
 $(STAMP): locks/dev.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Maskmill needs Python 3.11 or newer: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
 	@mkdir -p $(VENV) && : > $(SETUP_LOG)
-	@$(call step,Making $(VENV),$(BIN)/python -m pip --version || $(PYTHON) -m venv $(VENV))
+	@$(call step,Making $(VENV),test -x $(BIN)/python && $(BIN)/python -m pip --version || $(PYTHON) -m venv $(VENV))
 	@$(call step,Installing the locked dependencies (about 2 min; log: $(SETUP_LOG)),$(PIP_INSTALL) --require-hashes -r locks/dev.txt)
 	@$(call step,Installing maskmill itself,$(PIP_INSTALL) --no-deps --no-build-isolation -e .)
 	@touch $(STAMP)
