@@ -105,24 +105,34 @@ class Watch:
         self._stamp = stamp
         self._start_seconds, self._still_seconds = start_seconds, still_seconds
         self._seen: int | None = None
+        self._has_begun = False
         self._still = 0.0
         self._looked = time.monotonic()
         self.forget()
 
     @property
-    def begun(self) -> bool:
-        """Whether it has stamped since it began."""
+    def is_begun(self) -> bool:
+        """Whether there was a stamp at the last look; there is none while the process (or its child) loads."""
         return self._seen is not None
+
+    def has_begun(self) -> bool:
+        """Look, and say whether there ever was a stamp."""
+        self._look()
+        return self._has_begun
 
     def stands_still(self) -> bool:
         """Look, and say whether nothing has changed for too long."""
+        self._look()
+        return self._still > (self._still_seconds if self.is_begun else self._start_seconds)
+
+    def _look(self) -> None:
         now = time.monotonic()
         self._still += min(now - self._looked, LONGEST_GAP) if self._can_be_written() else 0.0
         self._looked = now
         seen = self._stamped()
         if seen != self._seen:
             self._seen, self._still = seen, 0.0
-        return self._still > (self._still_seconds if self.begun else self._start_seconds)
+            self._has_begun = True
 
     def forget(self) -> None:
         """Remove the stamp: the process is over, or a former one of this id has left it."""

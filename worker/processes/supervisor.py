@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 class Role:
     """One supervised process: what it is started with, and the names below which it stamps (none: it does not).
 
-    `title` is what logs call it; `log` is the file that takes its output (none: the supervisor's own). Where an
-    `optional` one cannot start, the others go on.
+    The first of `stamps` is that of whatever does the work. `title` is what logs call it; `log` is the file that takes
+    its output (none: the supervisor's own). Where an `optional` one cannot start, the others go on.
     """
 
     arguments: tuple[str, ...]
@@ -103,9 +103,9 @@ class Supervised:
             pause = self._put_off(RESTART_PAUSES)
             logger.error("%s cannot be started: %s; it is tried again in %g s", self.role.name, error, pause)
             return
-        run_dir, settings = self._settings.run_dir, self._settings
-        stamps = [stamp_file(run_dir, f"{name}-{process.pid}") for name in self.role.stamps]
-        self._watches = [Watch(stamp, settings.start_seconds, settings.stall_seconds) for stamp in stamps]
+        limits = self._settings.start_seconds, self._settings.stall_seconds
+        stamps = [stamp_file(self._settings.run_dir, f"{name}-{process.pid}") for name in self.role.stamps]
+        self._watches = [Watch(stamp, *limits) for stamp in stamps]
         self._started, self._killed = time.monotonic(), False
         # What another process of this id has left is not this one's.
         self._take_refusal(process.pid)
@@ -155,7 +155,7 @@ class Supervised:
     def is_up(self) -> bool:
         """Whether it runs, and has stamped if it is one that does."""
         running = self.process is not None and self.process.poll() is None
-        return running and all(watch.begun for watch in self._watches)
+        return running and all(watch.is_begun for watch in self._watches)
 
     @property
     def is_hopeless(self) -> bool:
@@ -177,9 +177,10 @@ class Supervised:
         self.process = None
 
     def ask_to_stop(self) -> None:
-        """Let it finish what it has begun; one that is still starting has begun nothing."""
+        """Let it finish what it has begun; one that has not stamped yet has begun nothing."""
         if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM if self.is_up() else signal.SIGKILL)
+            starting = any(not watch.has_begun() for watch in self._watches[:1])
+            self.process.send_signal(signal.SIGKILL if starting else signal.SIGTERM)
 
     def stop_by(self, deadline: float) -> None:
         """Wait for its end, and make one at the deadline."""
