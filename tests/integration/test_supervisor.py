@@ -60,6 +60,20 @@ def supervised(settings: Settings, *roles: Role) -> Iterator[None]:
         thread.join()
 
 
+WORKER = (*MASKMILL, "worker", "--devices", "cpu", "--lanes", "bulk")
+
+
+@contextlib.contextmanager
+def running(settings: Settings, *command: str, **output: Any) -> Iterator[subprocess.Popen[str]]:
+    """The command; nothing of it is left at the end of `with`, not even what a test has stopped."""
+    with subprocess.Popen(command, env={**CLEAN, **settings.to_env()}, text=True, **output) as process:
+        try:
+            yield process
+        finally:
+            for pid in (*descendants(process.pid), process.pid):
+                kill(pid)
+
+
 def main_process(*words: str) -> int | None:
     """The supervised process whose command line holds all `words`; its forks come after it."""
     found = (pid for pid in descendants(os.getpid()) if all(word in command_line(pid) for word in words))
@@ -120,9 +134,8 @@ def test_an_outage_of_redis_is_no_reason_to_restart(tmp_path: Path) -> None:
 
 def test_every_line_of_a_log_says_when_how_bad_and_who(tmp_path: Path) -> None:
     with run_redis() as redis:
-        env = {**CLEAN, **settings_for(tmp_path, redis.url).to_env()}
-        everything: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        with subprocess.Popen([*MASKMILL, "control"], env=env, **everything) as process:
+        everything = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with running(settings_for(tmp_path, redis.url), *MASKMILL, "control", **everything) as process:
             wait_until(lambda: len(list((tmp_path / "run").glob("*.alive"))) == 2, 30)
             redis.kill()
             time.sleep(3)
@@ -143,9 +156,8 @@ def test_a_clock_that_is_set_ends_no_child(settings: Settings) -> None:
         assert main_process("probe of a test") == pid
 
 
-def test_a_pause_of_everything_ends_no_child(tmp_path: Path, redis_url: str) -> None:
-    env = {**CLEAN, **settings_for(tmp_path, redis_url, **STALL).to_env()}
-    with subprocess.Popen([*MASKMILL, "control"], env=env) as process:
+def test_a_pause_of_everything_ends_no_child(tmp_path: Path, settings: Settings) -> None:
+    with running(settings, *MASKMILL, "control") as process:
         wait_until(lambda: len(list((tmp_path / "run").glob("*.alive"))) == 2, 30)
         below = descendants(process.pid)
         for pid in (process.pid, *below):
@@ -155,7 +167,6 @@ def test_a_pause_of_everything_ends_no_child(tmp_path: Path, redis_url: str) -> 
             os.kill(pid, signal.SIGCONT)
         time.sleep(1)
         assert descendants(process.pid) == below
-        process.terminate()
 
 
 def test_a_run_folder_that_vanishes_ends_nothing(settings: Settings) -> None:
@@ -239,30 +250,20 @@ def test_a_model_that_takes_long_to_load_again_is_waited_for(tmp_path: Path, red
         assert workers.processes("celery_worker", "device") == [main, *loading]
 
 
-@contextlib.contextmanager
-def running_worker(tmp_path: Path, redis_url: str, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """`maskmill worker` on the CPU, with a process below it at least; ended at the end of `with`."""
-    env = {**CLEAN, **settings_for(tmp_path, redis_url).to_env()}
-    command = [*words, *MASKMILL, "worker", "--devices", "cpu", "--lanes", "bulk"]
-    with subprocess.Popen(command, env=env, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def test_a_worker_that_is_told_to_stop_while_it_loads_need_not_be_waited_for(tmp_path: Path, redis_url: str) -> None:
-    with running_worker(tmp_path, redis_url) as process:
+def test_a_worker_that_is_told_to_stop_while_it_loads_need_not_be_waited_for(settings: Settings) -> None:
+    with running(settings, *WORKER) as process:
         below = some_descendants(process, 2)
         os.kill(below[1], signal.SIGSTOP)
         process.terminate()
-        assert process.wait(40) == 0
-        os.kill(below[1], signal.SIGCONT)
+        try:
+            assert process.wait(40) == 0
+        finally:
+            os.kill(below[1], signal.SIGCONT)
         assert still_running(below) == set()
 
 
-def test_ctrl_c_again_ends_a_worker_that_does_not_drain(tmp_path: Path, redis_url: str) -> None:
-    with running_worker(tmp_path, redis_url) as process:
+def test_ctrl_c_again_ends_a_worker_that_does_not_drain(tmp_path: Path, settings: Settings) -> None:
+    with running(settings, *WORKER) as process:
         wait_until(lambda: len(list((tmp_path / "run").glob("*.alive"))) == 2, 30)
         time.sleep(1)
         below = descendants(process.pid)
@@ -274,8 +275,8 @@ def test_ctrl_c_again_ends_a_worker_that_does_not_drain(tmp_path: Path, redis_ur
         assert still_running(below) == set()
 
 
-def test_a_worker_that_ignores_hang_ups_outlives_its_terminal(tmp_path: Path, redis_url: str) -> None:
-    with running_worker(tmp_path, redis_url, "nohup") as process:
+def test_a_worker_that_ignores_hang_ups_outlives_its_terminal(settings: Settings) -> None:
+    with running(settings, "nohup", *WORKER) as process:
         below = some_descendants(process, 2)
         process.send_signal(signal.SIGHUP)
         time.sleep(0.5)
