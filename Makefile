@@ -5,9 +5,17 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
+SETUP_LOG := $(VENV)/setup.log
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input --progress-bar off
 CODE := maskmill api client deploy shared worker training tests benchmarks docs
 LOCK_COMMAND := $(BIN)/uv pip compile pyproject.toml --extra build --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock" --quiet
+
+# A step of the set-up, $(1) in words and $(2) as commands: one line here, the rest in the log; if it fails, its end here.
+define step
+echo "$(1)"; { $(2); } >> $(SETUP_LOG) 2>&1 || { grep -v "^Requirement already\|^Ignoring\|is ignored:" $(SETUP_LOG) | \
+	tail -n 12; echo "That failed; the whole log is $(SETUP_LOG)"; exit 1; } >&2
+endef
 
 .PHONY: help
 help: ## Show this list
@@ -18,10 +26,11 @@ setup: $(STAMP) ## Make .venv with every locked dependency (again only when the 
 
 $(STAMP): locks/dev.txt pyproject.toml
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "Maskmill needs Python 3.11 or newer: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $(STAMP)
+	@mkdir -p $(VENV) && : > $(SETUP_LOG)
+	@$(call step,Making $(VENV),test -x $(BIN)/python && $(BIN)/python -m pip --version || $(PYTHON) -m venv $(VENV))
+	@$(call step,Installing the locked dependencies (about 2 min; log: $(SETUP_LOG)),$(PIP_INSTALL) --require-hashes -r locks/dev.txt)
+	@$(call step,Installing maskmill itself,$(PIP_INSTALL) --no-deps --no-build-isolation -e .)
+	@touch $(STAMP)
 
 .PHONY: demo
 demo: setup ## Segment a few sample pictures end to end on this machine

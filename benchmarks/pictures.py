@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def data_folder() -> Path:
-    """The folder of test data: $MASKMILL_TEST_DATA, default ../shared/data; SystemExit where it is absent."""
-    folder = Path(os.environ.get("MASKMILL_TEST_DATA", ROOT.parent / "shared" / "data")).resolve()
+    """The folder of test data: $TEST_DATA_DIR, default ../shared/data; SystemExit where it is absent."""
+    folder = Path(os.environ.get("TEST_DATA_DIR", ROOT.parent / "shared" / "data")).resolve()
     if not folder.is_dir():
-        raise SystemExit(f"no test data at {folder}; set MASKMILL_TEST_DATA to its folder")
+        raise SystemExit(f"no test data at {folder}; set TEST_DATA_DIR to its folder")
     return folder
 
 

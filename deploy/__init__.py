@@ -1,1 +1,1 @@
-"""Ways to run Maskmill: on one machine, with compose, on Kubernetes, under systemd."""
+"""Ways to run everything on one machine: `maskmill up`, and `maskmill demo` with inputs of its own."""

@@ -66,6 +66,9 @@ class Settings(BaseModel):
     shard_size: int = Field(default=32, ge=1, description="Items in a shard.")
     window_shards: int = Field(default=64, ge=1, description="Shards the planner runs ahead of the workers.")
     lease_seconds: float = Field(default=15, gt=0, description="A claim not renewed for so long is free again.")
+    start_seconds: float = Field(
+        default=600, gt=0, description="A child that has not begun within so long, its models loaded, is restarted."
+    )
     stall_seconds: float = Field(default=120, gt=0, description="A child without progress for so long is restarted.")
     sweep_seconds: float = Field(default=2, gt=0, description="Pause between two rounds of the sweeper.")
     keep_seconds: float = Field(default=7 * 86400, gt=0, description="Seconds the ledger keeps a finished job.")
@@ -100,7 +103,6 @@ class Settings(BaseModel):
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """The settings of `env`; an unknown MASKMILL_ variable or a bad value is an InvalidRequest naming it."""
         given = {key.removeprefix(PREFIX).lower(): value for key, value in env.items() if key.startswith(PREFIX)}
-        given.pop("test_data", None)
         try:
             return cls.model_validate(given)
         except ValidationError as error:

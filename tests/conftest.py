@@ -88,9 +88,9 @@ def file_server() -> Iterator[FileServer]:
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """Pictures and models that are not in the repository; where they are absent the test is skipped, or fails on CI."""
-    folder = Path(os.environ.get("MASKMILL_TEST_DATA", ROOT.parent / "shared" / "data"))
+    folder = Path(os.environ.get("TEST_DATA_DIR", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        refuse(f"no test data at {folder}; set MASKMILL_TEST_DATA to its folder")
+        refuse(f"no test data at {folder}; set TEST_DATA_DIR to its folder")
     return folder
 
 

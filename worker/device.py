@@ -7,9 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-import cv2
-
 from maskmill.shared.errors import InvalidRequest
+from maskmill.shared.settings import Settings
 
 Kind = Literal["cpu", "gpu", "npu", "xpu", "mlu", "dcu", "gcu", "sim"]
 
@@ -56,9 +55,10 @@ class Device:
 
 
 def parse_devices(text: str) -> tuple[Device, ...]:
-    """The devices that `text` lists, each once; a bare number repeats the kind before it ("gpu:0,1").
+    """The devices that `text` lists; a bare number repeats the kind before it ("gpu:0,1"). Raises InvalidRequest.
 
-    Raises InvalidRequest.
+    A device that is listed twice is one. But each "cpu" and "sim" is one more: there the number of processes is
+    a choice, not a number of cards.
     """
     devices: list[Device] = []
     for part in (part.strip().lower() for part in text.split(",")):
@@ -69,8 +69,16 @@ def parse_devices(text: str) -> tuple[Device, ...]:
     return tuple(devices)
 
 
+def opencv_environment(settings: Settings) -> dict[str, str]:
+    """Variables that OpenCV reads when it is loaded: its own pixel limit, a second wall behind ours."""
+    return {"OPENCV_IO_MAX_IMAGE_PIXELS": str(settings.max_pixels)}
+
+
 def limit_threads() -> None:
     """Let OpenCV compute in the calling thread; the pipeline's own threads are the parallelism."""
+    # Whoever only starts such processes needs no OpenCV.
+    import cv2
+
     cv2.setNumThreads(1)
 
 

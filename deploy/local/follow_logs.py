@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import threading
 import time
@@ -29,8 +31,16 @@ class Follower:
     def show(self) -> None:
         """Copy what is new, file by file."""
         for log in sorted(self._folder.glob("*.log")):
-            with log.open("rb") as file:
-                file.seek(self._shown.get(log, 0))
-                new = file.read()
-            self._shown[log] = self._shown.get(log, 0) + len(new)
-            sys.stderr.write(new.decode(errors="replace"))
+            # A log that is gone by now is looked at again when there is one.
+            with contextlib.suppress(OSError):
+                self._show(log)
+
+    def _show(self, log: Path) -> None:
+        shown = self._shown.get(log, 0)
+        with log.open("rb") as file:
+            # One that is shorter than what was shown was begun anew.
+            shown = shown if shown <= file.seek(0, os.SEEK_END) else 0
+            file.seek(shown)
+            new = file.read()
+        self._shown[log] = shown + len(new)
+        sys.stderr.write(new.decode(errors="replace"))

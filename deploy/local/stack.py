@@ -23,7 +23,6 @@ from maskmill.shared.settings import Settings
 from maskmill.worker.processes.supervisor import CONTROL_ROLES, Role, Supervisor, device_roles, program_role
 
 _API_COMMAND = (sys.executable, "-P", "-m", "maskmill", "api")
-READY_SECONDS = 300.0
 TRIES = 2
 
 
@@ -113,7 +112,7 @@ class Stack:
         return self._folder.log(role.name.replace(" ", "-").replace(":", ""))
 
     def _wait(self, ready: Callable[[], bool], stop: threading.Event) -> bool:
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + self.settings.start_seconds
         while not stop.wait(0.05):
             self.tend()
             self._complain(time.monotonic() > deadline)
@@ -128,7 +127,8 @@ class Stack:
                 log = self._log(role)
                 raise CannotStart(f"{role.name} does not stay up: {_last_line(log)} (its log: {log})")
         if late:
-            raise CannotStart(f"not ready after {READY_SECONDS:g} s; the logs are in {self._folder.logs}")
+            seconds = f"{self.settings.start_seconds:g} s (MASKMILL_START_SECONDS)"
+            raise CannotStart(f"not ready after {seconds}; the logs are in {self._folder.logs}")
 
     def _redis_answers(self) -> bool:
         ledger = Ledger(self.settings.redis_url, self.settings.redis_prefix)

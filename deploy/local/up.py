@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import signal
-import threading
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +60,11 @@ def up(data: Path, devices: str | None, models: str | None, verbose: bool, **res
     from maskmill.deploy.local.follow_logs import Follower
     from maskmill.deploy.local.stack import Plan, Stack
     from maskmill.shared.logs import set_up_logging
-    from maskmill.worker.processes.supervisor import STOP_SIGNALS
+    from maskmill.worker.processes.supervisor import stop_on_signals
 
     settings = _settings(read_settings(models), rest["port"], rest["roots"], rest["networks"])
     set_up_logging(settings.log_level, "up")
-    stop = threading.Event()
-    for number in STOP_SIGNALS:
-        signal.signal(number, partial(_stop, stop))
+    stop = stop_on_signals()
     folder = DataFolder(data)
     with Stack(settings, folder, Plan(devices or choose_device(settings), rest["lanes"], rest["redis_port"])) as stack:
         if verbose:
@@ -82,12 +77,6 @@ def up(data: Path, devices: str | None, models: str | None, verbose: bool, **res
         while not stop.wait(0.2):
             stack.tend()
         click.echo("Stopping: what runs is finished first. Ctrl-C again ends it at once.", err=True)
-
-
-def _stop(stop: threading.Event, number: int, _frame: Any) -> None:
-    stop.set()
-    # A second signal ends this process, and the kernel its children.
-    signal.signal(number, signal.SIG_DFL)
 
 
 def _settings(settings: Settings, port: int | None, roots: tuple[Path, ...], networks: tuple[str, ...]) -> Settings:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,6 +134,16 @@ def test_without_a_model_it_says_what_the_embedded_one_finds(tmp_path: Path, wor
         process.terminate()
         process.communicate(timeout=90)
     assert sum("finds drawn shapes only; for everyday objects: maskmill models pull" in line for line in lines) == said
+
+
+def test_it_is_ready_without_a_device_that_cannot_start_and_drains_however_often_it_is_told_to() -> None:
+    with run_up("--lanes", "bulk", "--devices", "cpu,npu:0") as running:
+        below = descendants(running.process.pid)
+        for _ in range(3):
+            running.process.terminate()
+            time.sleep(0.1)
+        assert running.process.wait(90) == 0
+        assert still_running(below) == set()
 
 
 def test_ctrl_c_while_it_starts_leaves_no_process(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,6 +15,8 @@ from maskmill.shared.ledger import Ledger, Work
 MOST_FAILURES = 5
 AWAY_SECONDS = 2.0
 REFUSED_SECONDS = 15.0
+# Longer than any one call to a storage that hangs.
+STILL_SECONDS = 600.0
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +38,11 @@ class InHand:
     work: Work
     lost: bool = False
     moved: bool = False
+    moved_at: float = field(default_factory=time.monotonic)
 
     def progress(self) -> None:
         """Something of it is done for good: dying after this is no second failure at the same place."""
-        self.moved = True
+        self.moved, self.moved_at = True, time.monotonic()
 
 
 @dataclass
@@ -74,8 +78,12 @@ class WorkRunner:
         with self._lock:
             held = list(self._in_hand.values())
         for in_hand in held:
-            moved, in_hand.moved = in_hand.moved, False
-            in_hand.lost = not self.ledger.renew_work(in_hand.work, progress=moved)
+            if time.monotonic() - in_hand.moved_at > STILL_SECONDS:
+                logger.error("%s stands still; somebody else may go on with it", in_hand.work.name)
+                in_hand.lost = True
+            else:
+                moved, in_hand.moved = in_hand.moved, False
+                in_hand.lost = not self.ledger.renew_work(in_hand.work, progress=moved)
 
     def _do(self, work: Work, in_hand: InHand) -> None:
         handler = self.handlers[work.kind]

@@ -31,18 +31,14 @@ class Sweeper:
     ledger: Ledger
     doorbell: Doorbell
 
-    def sweep_until(self, stopped_within: Callable[[float], bool], swept: Callable[[], None] = lambda: None) -> None:
-        """Sweep every few seconds, until `stopped_within` that time; an outage is logged and waited out.
-
-        `swept` is called after each round.
-        """
+    def sweep_until(self, stopped_within: Callable[[float], bool]) -> None:
+        """Sweep every few seconds, until `stopped_within` that time; an outage is logged and waited out."""
         recovered_at = -RECOVER_SECONDS
         while not stopped_within(self.settings.sweep_seconds):
-            swept()
             try:
                 self.sweep()
                 if time.monotonic() - recovered_at >= min(RECOVER_SECONDS, 10 * self.settings.sweep_seconds):
-                    self.recover()
+                    self.recover(stopped_within)
                     recovered_at = time.monotonic()
             except StorageRefused as error:
                 logger.error("sweep put off, the storage refuses: %s", error)
@@ -62,11 +58,13 @@ class Sweeper:
         for model in self.ledger.models_with_work():
             self.doorbell.ring("bulk", model, MANY)
 
-    def recover(self) -> None:
+    def recover(self, stopped_within: Callable[[float], bool] = lambda _: False) -> None:
         """Enter open jobs that storage knows and the ledger does not, and forget what is long over."""
         ids = open_job_ids(self.storage)
         while run := list(itertools.islice(ids, IDS_AT_ONCE)):
             for job_id, is_open in zip(run, self.ledger.are_open(run), strict=True):
+                if stopped_within(0):
+                    return
                 if not is_open and self._enter_again(JobFiles(self.storage, job_id)):
                     logger.warning("job %s entered again from storage", job_id)
         for folder in abandoned_uploads(self.storage, time.time()):

@@ -3,7 +3,7 @@
 An Image is uint8 [H, W, 3] RGB with the Exif orientation applied. Every function here may be called by many threads
 at once; decoding releases the GIL. Pillow reads all but plain WebP, which OpenCV reads with less memory: of a damaged
 JPEG, OpenCV prints a line to standard error and gives back a picture that is grey where it could not go on. A process
-that decodes is started with `worker.images.opencv.opencv_environment` in its environment.
+that decodes is started with `worker.device.opencv_environment` in its environment.
 """
 
 from __future__ import annotations

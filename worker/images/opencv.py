@@ -12,11 +12,6 @@ from maskmill.worker.images.image import Frame, Image
 _TO_RGB = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 
 
-def opencv_environment(settings: Settings) -> dict[str, str]:
-    """Variables that OpenCV reads when it is loaded: its own pixel limit, a second wall behind ours."""
-    return {"OPENCV_IO_MAX_IMAGE_PIXELS": str(settings.max_pixels)}
-
-
 def imdecode(data: bytes) -> Image | None:
     """Pixels uint8 [H, W, 3] RGB as stored, not turned upright, without alpha; None where they cannot be read."""
     try:

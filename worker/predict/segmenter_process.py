@@ -29,8 +29,7 @@ from maskmill.shared.errors import MaskmillError, ModelError
 from maskmill.shared.jobs.records import Failure
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import open_storage
-from maskmill.worker.device import Device, parse_devices
-from maskmill.worker.images.opencv import opencv_environment
+from maskmill.worker.device import Device, opencv_environment, parse_devices
 from maskmill.worker.pipeline.budget import Budget
 from maskmill.worker.pipeline.task import Done
 from maskmill.worker.predict.pickle_socket import Channel

@@ -23,7 +23,7 @@ from maskmill.worker.models import Model, load
 from maskmill.worker.patient_storage import PatientStorage
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.pipeline.progress import Progress
-from maskmill.worker.processes.heartbeat import stamp, stamp_file
+from maskmill.worker.processes.heartbeat import BEAT_SECONDS, Heartbeat, stamp_file
 from maskmill.worker.processes.wiring import open_services
 from maskmill.worker.retry import outage, trouble
 from maskmill.worker.shards.claimer import Claimer
@@ -31,7 +31,6 @@ from maskmill.worker.shards.expansion import ChunkExpander
 from maskmill.worker.shards.leases import Leases
 from maskmill.worker.sources.pages import Expander
 
-BEAT_SECONDS = 1.0
 SERVE_SECONDS = 10.0
 TIDY_SECONDS = 3600.0
 BROKEN_DEVICE_EXIT = 70
@@ -50,7 +49,8 @@ class DeviceChild:
         self._leases = Leases(services.ledger)
         self._looking = Progress()
         self._lane = lane
-        self._stamp = stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}")
+        self._heart = Heartbeat(stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}"))
+        self._heart.begin()
         self._pipelines = [self._open_pipeline(name, device, lane) for name in settings.models]
         open_runner = self._interactive_runner if lane == "interactive" else partial(self._claimer, draining=draining)
         self._runners = {pipeline.model.name: open_runner(pipeline) for pipeline in self._pipelines}
@@ -117,7 +117,7 @@ class DeviceChild:
         moving = [self._looking, *(pipeline.progress for pipeline in self._pipelines)]
         if not outage() and any(progress.stalled(self._settings.stall_seconds) for progress in moving):
             return
-        stamp(self._stamp)
+        self._heart.beat()
         if renew:
             self._leases.renew(trouble())
         if serve:
