@@ -32,6 +32,7 @@ class Probes:
     redis: Probe[None]
     storage: Probe[None]
     models: Probe[dict[str, dict[Lane, bool]]]
+    troubles: Probe[dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Services:
     def open(cls, settings: Settings) -> Services:
         """Open every service of these settings; nothing is connected before its first use."""
         storage = open_storage(settings)
-        ledger = Ledger(settings.redis_url, settings.redis_prefix)
+        ledger = Ledger(settings.redis_url, settings.redis_prefix, window=settings.window_shards)
         return cls(
             settings=settings,
             storage=storage,
@@ -71,7 +72,9 @@ class Services:
                 waiters=settings.api_threads // 4,
                 seconds=LARGE_BODY_SECONDS,
             ),
-            probes=Probes(Probe(ledger.ping), Probe(storage.ping), Probe(partial(served_models, ledger))),
+            probes=Probes(
+                Probe(ledger.ping), Probe(storage.ping), Probe(partial(served_models, ledger)), Probe(ledger.troubles)
+            ),
         )
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ class Ready(BaseModel):
 
     status: Literal["ready", "not ready"]
     checks: dict[str, str] = Field(
-        description='"ok", or what is wrong, of "redis", "storage" and "models"; there may be more.'
+        description='"ok", or what is wrong, of "redis", "storage", "models" and "workers" (what they wait for); there may be more.'
     )
     models: dict[str, dict[Lane, bool]] = Field(
         description="By model and lane whether a worker has loaded the model and serves it."
@@ -73,6 +73,7 @@ def examine(held: Services, lane: Lane | None = None) -> Ready:
     """Ask every service, all at the same time."""
     deadline = time.monotonic() + SECONDS
     redis, storage, served = held.probes.redis.start(), held.probes.storage.start(), held.probes.models.start()
+    troubles = held.probes.troubles.start()
     models: dict[str, dict[Lane, bool]] = {}
 
     def look_for_models() -> None:
@@ -83,10 +84,15 @@ def examine(held: Services, lane: Lane | None = None) -> Ready:
         if lane and not any(lanes[lane] for lanes in models.values()):
             raise Unavailable(f"no worker serves the {lane} lane, or none has loaded its models yet")
 
+    def look_for_troubles() -> None:
+        if found := by(deadline, troubles):
+            raise Unavailable("; ".join(f"{worker}: {trouble}" for worker, trouble in sorted(found.items())))
+
     checks = {
         "redis": _outcome(partial(by, deadline, redis)),
         "storage": _outcome(partial(by, deadline, storage)),
         "models": _outcome(look_for_models),
+        "workers": _outcome(look_for_troubles),
     }
     well = all(outcome == "ok" for outcome in checks.values())
     return Ready(status="ready" if well else "not ready", checks=checks, models=models)

@@ -167,3 +167,12 @@ def test_the_client_and_the_commands_need_no_flask() -> None:
     code = "import sys, maskmill.client.cli, maskmill.api.cli; print('flask' in sys.modules, 'rich' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found == "False False\n"
+
+
+def test_what_workers_wait_for_is_told_and_makes_it_not_ready(web: FlaskClient, services: Services) -> None:
+    services.ledger.serve("host/cpu/bulk/1", [SHAPES], trouble="the storage refuses us: AccessDenied")
+    answer = web.get("/health/ready")
+    assert (answer.status_code, answer.json["status"]) == (503, "not ready")
+    assert answer.json["checks"]["workers"] == "host/cpu/bulk/1: the storage refuses us: AccessDenied"
+    services.ledger.serve("host/cpu/bulk/1", [SHAPES])
+    assert web.get("/health/ready").json["checks"]["workers"] == "ok"
