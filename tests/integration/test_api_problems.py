@@ -66,7 +66,7 @@ def test_ready_tells_by_model_and_lane_what_is_served(web: FlaskClient, services
     services.ledger.serve("a/b/cpu/bulk/17", [SHAPES])
     answer = web.get("/health/ready")
     assert answer.status_code == 200
-    assert answer.json["checks"] == {"redis": "ok", "storage": "ok", "models": "ok"}
+    assert answer.json["checks"] == dict.fromkeys(("redis", "storage", "models", "workers"), "ok")
     assert answer.json["models"] == {"shapes": {"bulk": True, "interactive": False}}
     assert web.get("/health/ready?lane=bulk").status_code == 200
     loading = web.get("/health/ready?lane=interactive")
