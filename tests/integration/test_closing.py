@@ -98,7 +98,7 @@ def test_one_closes_a_job_and_keeps_it_while_it_lasts(site: ControlSite) -> None
     first, second = site.runner(), site.runner()
     with kept(first), in_background(first.run):
         assert begun.wait(30)
-        for _ in range(5):
+        for _ in range(3):
             second.run()
             go.wait(site.settings.lease_seconds / 2)
         assert site.files(job_id).report() is None

@@ -393,7 +393,7 @@ def test_control_work_has_one_holder_and_is_due_again_when_its_lease_ends(ledger
 def test_renewed_control_work_is_kept(ledger: Ledger) -> None:
     job_id = enter(ledger)
     work = take(ledger, f"plan/{job_id}")
-    for _ in range(4):
+    for _ in range(3):
         time.sleep(LEASE_SECONDS * 0.4)
         assert ledger.renew_work(work)
         assert ledger.claim_work() is None
