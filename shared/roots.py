@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from maskmill.shared.errors import PathRefused
+from maskmill.shared.errors import InputNotFound, PathRefused
 
 
 def allowed_path(path: str | Path, roots: Iterable[Path]) -> Path:
@@ -16,3 +17,14 @@ def allowed_path(path: str | Path, roots: Iterable[Path]) -> Path:
         known = ", ".join(map(str, tops)) or "none"
         raise PathRefused(f"{path} lies under no folder that may be read ({known}); MASKMILL_LOCAL_ROOTS names them")
     return real
+
+
+@contextmanager
+def following(path: str) -> Iterator[None]:
+    """The operating system's complaints about `path`, and Python's of links in a circle, as InputNotFound."""
+    try:
+        yield
+    except OSError as error:
+        raise InputNotFound(f"{path}: {error.strerror or error}") from error
+    except (RuntimeError, ValueError) as error:
+        raise InputNotFound(f"{path!r} is no path that can be followed: {error}") from error

@@ -1,5 +1,5 @@
 -- A job's report is stored: it is over, and its working keys go.
--- ARGV: 1 job id, 2 seconds to keep it, then the final counts: 3 items, 4 succeeded, 5 failed, 6 skipped, 7 roll-ups
+-- ARGV: 1 job id, 2 seconds to keep it, then the final counts: 3 items, 4 succeeded, 5 failed, 6 skipped
 -- Returns the job's state.
 local id = ARGV[1]
 local job = key('job', id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 from maskmill.shared.connection import reachable
@@ -129,8 +131,7 @@ def _cursor(job_id: str, created: float) -> str:
 
 def _parse_cursor(text: str) -> tuple[float, str]:
     created, _, job_id = text.partition("~")
-    try:
-        return float(created), job_id
-    except ValueError:
-        reason = f"{text[:80]!r} is no page of jobs; take `next` of the page before"
-        raise InvalidRequest(reason, pointer="?after") from None
+    with suppress(ValueError):
+        if math.isfinite(time := float(created)):
+            return time, job_id
+    raise InvalidRequest(f"{text[:80]!r} is no page of jobs; take `next` of the page before", pointer="?after")

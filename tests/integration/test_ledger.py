@@ -9,10 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from maskmill.shared.errors import IllegalMove, LedgerUnavailable, NotFound
-from maskmill.shared.jobs.records import Counts, Failure, Job, Options, new_job_id
-from maskmill.shared.jobs.sources import UrlSource
-from maskmill.shared.ledger import Ledger, ModelCard, ShardLease
+from maskmill.shared.errors import IllegalMove, InvalidRequest, LedgerUnavailable, NotFound
+from maskmill.shared.jobs.records import (
+    SHARDS_A_ROLLUP,
+    Counts,
+    Failure,
+    JobHead,
+    JobStatus,
+    ListingCursor,
+    Options,
+    PlanCursor,
+    Rollup,
+    new_job_id,
+)
+from maskmill.shared.ledger import Ledger, ModelCard, PlannedPages, ShardLease, Work
+from tests.services.workers import wait_until
 
 # Long enough that a busy machine does not let one run out between two lines of a test.
 LEASE_SECONDS = 1.0
@@ -25,39 +36,65 @@ def ledger(redis_url: str) -> Iterator[Ledger]:
     ledger.disconnect()
 
 
+def head(created_at: float | None = None, **options: object) -> JobHead:
+    created = time.time() if created_at is None else created_at
+    return JobHead(id=new_job_id(), created_at=created, options=Options.model_validate(options), shard_size=10)
+
+
 def enter(ledger: Ledger, shards: int = 0, *, end: bool = True, **options: object) -> str:
-    job = Job(
-        id=new_job_id(),
-        created_at=time.time(),
-        sources=(UrlSource(url="http://example.com/a.jpg"),),
-        options=Options.model_validate(options),
-        shard_size=10,
-    )
+    job = head(**options)
     assert ledger.enter(job)
     if shards:
         plan(ledger, job.id, shards, end=end)
     return job.id
 
 
+def take(ledger: Ledger, name: str) -> Work:
+    """The control work that is due, which is to be this."""
+    work = ledger.claim_work()
+    assert work
+    assert work.name == name
+    return work
+
+
+def pages(shards: int, *, end: bool = False, items: int = 10) -> PlannedPages:
+    """A page of so many shards."""
+    cursor = None if end else PlanCursor(listing=ListingCursor(source=0, position=f"behind {shards}"))
+    return PlannedPages(1, shards, shards * items, cursor)
+
+
 def plan(ledger: Ledger, job_id: str, shards: int, *, end: bool = True) -> None:
-    lease = ledger.claim_plan(job_id)
-    assert lease
-    for shard in range(lease.shards, lease.shards + shards):
-        assert ledger.add_shard(lease, shard, 10, {"after": shard}) == "added"
+    work = take(ledger, f"plan/{job_id}")
+    start = ledger.begin_plan(job_id, work)
+    assert start
+    assert ledger.add_pages(job_id, work, start.pages, pages(shards, end=end))[0] == "added"
     if end:
-        ledger.end_plan(lease)
+        ledger.end_work(work)
     else:
-        ledger.rest_plan(lease)
+        ledger.put_off_work(work, 0)
 
 
 def claim(ledger: Ledger) -> ShardLease:
-    lease = ledger.claim("shapes", "tester")
+    lease = claim_or_none(ledger)
     assert lease
     return lease
 
 
+def claim_or_none(ledger: Ledger) -> ShardLease | None:
+    return ledger.claim("shapes", "tester")
+
+
+def status_of(ledger: Ledger, job_id: str) -> JobStatus:
+    status = ledger.status(job_id)
+    assert status
+    return status
+
+
+# Jobs and their shards
+
+
 def test_a_job_is_entered_once(ledger: Ledger) -> None:
-    job = Job(id=new_job_id(), created_at=1.0, sources=(), shard_size=1)
+    job = head()
     assert ledger.enter(job)
     assert not ledger.enter(job)
 
@@ -65,14 +102,15 @@ def test_a_job_is_entered_once(ledger: Ledger) -> None:
 def test_a_job_runs_from_queued_to_completed(ledger: Ledger) -> None:
     job_id = enter(ledger, shards=2)
     first, second = claim(ledger), claim(ledger)
-    assert ledger.claim("shapes", "tester") is None
+    assert claim_or_none(ledger) is None
     assert ledger.finish(first, {"succeeded": 9, "failed": 1}).state == "running"
-    assert ledger.finish(second, {"succeeded": 10}).state == "finalizing"
+    last = ledger.finish(second, {"succeeded": 10})
+    assert (last.state, last.control_due) == ("finalizing", True)
+    assert ledger.end_work(take(ledger, f"close/{job_id}"))
     assert ledger.close(job_id, Counts(total=20, planned=20, succeeded=19, failed=1), 60) == "completed"
-    status = ledger.status(job_id)
-    assert status
-    assert (status.counts.total, status.counts.succeeded, status.counts.failed) == (20, 19, 1)
-    assert ledger.open_jobs() == []
+    counts = status_of(ledger, job_id).counts
+    assert (counts.total, counts.succeeded, counts.failed) == (20, 19, 1)
+    assert (ledger.open_jobs(), ledger.due_work()) == ([], 0)
 
 
 def test_every_shard_is_claimed_by_exactly_one_of_many_claimants(ledger: Ledger) -> None:
@@ -89,18 +127,17 @@ def test_counts_move_once_however_often_a_shard_is_finished(ledger: Ledger) -> N
     with ThreadPoolExecutor(8) as pool:
         verdicts = list(pool.map(lambda _: ledger.finish(lease, {"succeeded": 10}).verdict, range(8)))
     assert sorted(verdicts) == ["already"] * 7 + ["finished"]
-    status = ledger.status(job_id)
-    assert status
-    assert status.counts.succeeded == 10
+    assert status_of(ledger, job_id).counts.succeeded == 10
 
 
 def test_a_lease_that_is_not_renewed_is_free_again_and_its_holder_is_fenced_off(ledger: Ledger) -> None:
     enter(ledger, shards=1)
     lost = claim(ledger)
+    assert not lost.look
     time.sleep(LEASE_SECONDS + 0.05)
-    assert ledger.expire() == [(lost.job_id, 0)]
+    assert ledger.expire() == [(lost.job_id, "0")]
     again = claim(ledger)
-    assert (again.attempt, again.crashes) == (2, 1)
+    assert (again.attempt, again.crashes, again.look) == (2, 1, True)
     assert ledger.renew(lost) is None
     assert ledger.finish(lost, {"succeeded": 10}).verdict == "stale"
     assert ledger.finish(again, {"succeeded": 10}).verdict == "finished"
@@ -118,11 +155,8 @@ def test_a_renewed_lease_is_kept(ledger: Ledger) -> None:
 def test_a_shard_given_back_carries_no_blame(ledger: Ledger) -> None:
     enter(ledger, shards=1)
     assert ledger.release(claim(ledger))
-    assert (claim(ledger).attempt, claim_nothing(ledger)) == (2, None)
-
-
-def claim_nothing(ledger: Ledger) -> ShardLease | None:
-    return ledger.claim("shapes", "tester")
+    again = claim(ledger)
+    assert (again.attempt, again.crashes, claim_or_none(ledger)) == (2, 0, None)
 
 
 def test_a_small_job_does_not_wait_behind_a_large_one(ledger: Ledger) -> None:
@@ -143,8 +177,9 @@ def test_nothing_of_a_cancelled_job_is_claimed_and_its_runners_hear_of_it(ledger
     job_id = enter(ledger, shards=2)
     running = claim(ledger)
     assert ledger.cancel(job_id) == "cancelled"
-    assert ledger.claim("shapes", "tester") is None
+    assert claim_or_none(ledger) is None
     assert ledger.renew(running) == "cancelled"
+    take(ledger, f"close/{job_id}")
     with pytest.raises(IllegalMove, match="cancelled cannot be cancelled"):
         ledger.cancel(job_id)
 
@@ -154,53 +189,168 @@ def test_a_paused_job_holds_and_goes_on(ledger: Ledger) -> None:
     running = claim(ledger)
     ledger.pause(job_id)
     assert ledger.release(running)
-    assert ledger.claim("shapes", "tester") is None
+    assert claim_or_none(ledger) is None
     assert ledger.resume(job_id) == "running"
     assert claim(ledger).job_id == job_id
 
 
-def test_the_planner_waits_at_the_window_and_goes_on_from_its_cursor(ledger: Ledger) -> None:
+def test_a_job_whose_last_shards_ended_while_it_was_paused_ends_when_it_is_resumed(ledger: Ledger) -> None:
+    job_id = enter(ledger, shards=2)
+    running = [claim(ledger), claim(ledger)]
+    ledger.pause(job_id)
+    assert [ledger.finish(lease, {"succeeded": 10}).state for lease in running] == ["paused", "paused"]
+    assert ledger.due_work() == 0
+    assert ledger.resume(job_id) == "finalizing"
+    take(ledger, f"close/{job_id}")
+    assert ledger.close(job_id, Counts(total=20, planned=20, succeeded=20), 60) == "completed"
+
+
+def test_a_job_that_failed_too_often_while_it_was_paused_fails_when_it_is_resumed(ledger: Ledger) -> None:
+    job_id = enter(ledger, shards=2, max_failure_rate=0.1)
+    running = claim(ledger)
+    ledger.pause(job_id)
+    assert ledger.finish(running, {"failed": 10}).state == "paused"
+    assert ledger.resume(job_id) == "failed"
+    take(ledger, f"close/{job_id}")
+
+
+def test_a_job_paused_while_it_is_planned_is_planned_on_when_it_is_resumed(ledger: Ledger) -> None:
+    job_id = enter(ledger)
+    work = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, work)
+    ledger.pause(job_id)
+    assert ledger.add_pages(job_id, work, 0, pages(3)) == ("paused", 0)
+    ledger.end_work(work)
+    assert ledger.claim_work() is None
+    assert ledger.resume(job_id) == "planning"
+    plan(ledger, job_id, 3)
+    assert claim(ledger).job_id == job_id
+
+
+# Planning
+
+
+def test_planning_never_waits_and_a_window_of_shards_can_be_claimed(ledger: Ledger) -> None:
+    job_id = enter(ledger)
+    work = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, work)
+    assert ledger.add_pages(job_id, work, 0, pages(1000)) == ("added", 4)
+    assert ledger.add_pages(job_id, work, 1, pages(1000, end=True)) == ("added", 0)
+    assert status_of(ledger, job_id).counts.total == 20_000
+    leases = [claim(ledger) for _ in range(4)]
+    assert claim_or_none(ledger) is None
+    # More can be claimed once half of the window is free.
+    assert [ledger.finish(lease, {"succeeded": 10}).admitted for lease in leases[:3]] == [0, 2, 0]
+    assert [claim(ledger).shard, claim(ledger).shard] == [4, 5]
+
+
+def test_a_planner_goes_on_from_where_the_one_before_it_stood(ledger: Ledger) -> None:
     job_id = enter(ledger, shards=4, end=False)
-    lease = ledger.claim_plan(job_id)
-    assert lease
-    assert (lease.shards, lease.planned, lease.cursor) == (4, 40, {"after": 3})
-    assert ledger.add_shard(lease, 4, 10, None) == "full"
-    assert not ledger.finish(claim(ledger), {"succeeded": 10}).hungry
-    assert ledger.finish(claim(ledger), {"succeeded": 10}).hungry
-    assert ledger.add_shard(lease, 4, 10, None) == "added"
+    start = ledger.begin_plan(job_id, take(ledger, f"plan/{job_id}"))
+    assert start
+    assert (start.pages, start.shards, start.planned, start.recovered) == (1, 4, 40, False)
+    assert start.cursor.listing == ListingCursor(source=0, position="behind 4")
 
 
 def test_one_planner_at_a_time_and_a_stale_one_adds_nothing(ledger: Ledger) -> None:
     job_id = enter(ledger)
-    slow = ledger.claim_plan(job_id)
-    assert slow
-    assert ledger.claim_plan(job_id) is None
+    slow = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, slow)
+    assert ledger.claim_work() is None
     time.sleep(LEASE_SECONDS + 0.05)
-    quick = ledger.claim_plan(job_id)
-    assert quick
-    assert ledger.add_shard(slow, 0, 10, None) == "stale"
-    assert ledger.add_shard(quick, 0, 10, None) == "added"
-    assert ledger.end_plan(slow) == "stale"
+    quick = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, quick)
+    assert ledger.begin_plan(job_id, slow) is None
+    assert ledger.add_pages(job_id, slow, 0, pages(1)) == ("stale", 0)
+    assert ledger.add_expansion(job_id, slow, 0) == "stale"
+    assert ledger.add_pages(job_id, quick, 0, pages(1)) == ("added", 1)
+    assert ledger.add_pages(job_id, quick, 0, pages(1)) == ("stale", 0)
+    assert not ledger.renew_work(slow)
+    assert not ledger.end_work(slow)
+    assert ledger.renew_work(quick)
+
+
+def test_a_chunk_is_looked_into_before_any_shard_runs_and_planning_is_due_once_it_is(ledger: Ledger) -> None:
+    job_id = enter(ledger)
+    work = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, work)
+    ledger.add_pages(job_id, work, 0, pages(2))
+    assert ledger.add_expansion(job_id, work, 7) == "added"
+    assert ledger.add_expansion(job_id, work, 7) == "added"
+    ledger.put_off_work(work, 300)
+    chunk = claim(ledger)
+    assert (chunk.shard, chunk.expands, claim(ledger).expands) == (7, True, False)
+    assert not ledger.is_looked_into(job_id, 7)
+    assert ledger.claim_work() is None
+    assert ledger.finish(chunk, {}).control_due
+    assert ledger.is_looked_into(job_id, 7)
+    take(ledger, f"plan/{job_id}")
+    assert status_of(ledger, job_id).counts.done == 0
+
+
+def test_a_chunk_whose_worker_died_is_looked_into_again(ledger: Ledger) -> None:
+    job_id = enter(ledger)
+    work = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, work)
+    ledger.add_expansion(job_id, work, 0)
+    lost = claim(ledger)
+    time.sleep(LEASE_SECONDS + 0.05)
+    assert ledger.expire() == [(job_id, "e0")]
+    again = claim(ledger)
+    assert (again.expands, again.crashes) == (True, 1)
+    assert ledger.finish(lost, {}).verdict == "stale"
+    assert ledger.finish(again, {}).verdict == "finished"
+
+
+def test_shards_whose_rollup_is_stored_are_not_claimed_again_in_a_job_entered_anew(ledger: Ledger) -> None:
+    job = head()
+    ledger.enter(job, recovered=True)
+    work = take(ledger, f"plan/{job.id}")
+    start = ledger.begin_plan(job.id, work)
+    assert start
+    assert start.recovered
+    stored = Rollup(number=0, shards=SHARDS_A_ROLLUP, succeeded=9_990, failed=10)
+    assert ledger.adopt_rollup(job.id, work, 0, stored)
+    assert not ledger.adopt_rollup(job.id, work, 0, stored)
+    ledger.add_pages(job.id, work, 0, pages(SHARDS_A_ROLLUP + 2, end=True))
+    left = [claim(ledger), claim(ledger)]
+    assert [(lease.shard, lease.look) for lease in left] == [(SHARDS_A_ROLLUP, True), (SHARDS_A_ROLLUP + 1, True)]
+    assert claim_or_none(ledger) is None
+    assert [ledger.finish(lease, {"succeeded": 10}).state for lease in left] == ["running", "finalizing"]
+    counts = status_of(ledger, job.id).counts
+    assert (counts.total, counts.succeeded, counts.failed) == (10_020, 10_010, 10)
+
+
+# Failures
 
 
 def test_a_job_fails_once_too_many_items_have_failed(ledger: Ledger) -> None:
     job_id = enter(ledger, shards=4, max_failure_rate=0.2)
     assert ledger.finish(claim(ledger), {"failed": 8, "succeeded": 2}).state == "running"
     assert ledger.finish(claim(ledger), {"failed": 1, "succeeded": 9}).state == "failed"
-    assert ledger.claim("shapes", "tester") is None
-    status = ledger.status(job_id)
-    assert status
-    assert status.error
-    assert status.error.code == "too_many_failures"
+    assert claim_or_none(ledger) is None
+    error = status_of(ledger, job_id).error
+    assert error
+    assert error.code == "too_many_failures"
 
 
 def test_a_job_fails_for_its_failures_also_when_they_all_came_before_its_total_was_known(ledger: Ledger) -> None:
     job_id = enter(ledger, shards=2, end=False, max_failure_rate=0.2)
     for _ in range(2):
-        ledger.finish(claim(ledger), {"failed": 5, "succeeded": 5})
-    lease = ledger.claim_plan(job_id)
-    assert lease
-    assert ledger.end_plan(lease) == "failed"
+        assert ledger.finish(claim(ledger), {"failed": 5, "succeeded": 5}).state == "planning"
+    work = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, work)
+    ledger.add_pages(job_id, work, 1, PlannedPages(1, 0, 0, None))
+    assert status_of(ledger, job_id).state == "failed"
+
+
+def test_a_hopeless_job_fails_while_it_is_still_planned_but_not_for_its_first_few_items(ledger: Ledger) -> None:
+    job_id = enter(ledger, shards=1000, end=False, max_failure_rate=0.5)
+    states = [ledger.finish(claim(ledger), {"failed": 10}).state for _ in range(10)]
+    assert states == ["planning"] * 9 + ["failed"]
+    assert claim_or_none(ledger) is None
+    work = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, work) is None
 
 
 def test_the_last_failure_can_be_the_one_too_many(ledger: Ledger) -> None:
@@ -210,12 +360,10 @@ def test_the_last_failure_can_be_the_one_too_many(ledger: Ledger) -> None:
 
 def test_a_job_that_cannot_be_planned_says_why(ledger: Ledger) -> None:
     job_id = enter(ledger)
-    ledger.claim_plan(job_id)
     ledger.fail(job_id, Failure(stage="plan", code="input_not_found", reason="no folder /x"))
-    status = ledger.status(job_id)
-    assert status
-    assert status.error
-    assert status.error.reason == "no folder /x"
+    error = status_of(ledger, job_id).error
+    assert error
+    assert error.reason == "no folder /x"
 
 
 def test_the_journal_counts_touches_that_were_not_survived(ledger: Ledger) -> None:
@@ -226,28 +374,167 @@ def test_the_journal_counts_touches_that_were_not_survived(ledger: Ledger) -> No
     assert [ledger.touch(lease, 7), ledger.touch(lease, 7)] == [0, 1]
 
 
+# Control work
+
+
+def test_control_work_has_one_holder_and_is_due_again_when_its_lease_ends(ledger: Ledger) -> None:
+    job_id = enter(ledger)
+    with ThreadPoolExecutor(8) as pool:
+        held = [work for work in pool.map(lambda _: ledger.claim_work(), range(8)) if work]
+    assert [work.name for work in held] == [f"plan/{job_id}"]
+    assert ledger.due_work() == 0
+    wait_until(ledger.due_work, 5)
+    again = take(ledger, f"plan/{job_id}")
+    # It was counted before the work: who dies of it cannot count any more.
+    assert (again.failures, again.error) == (1, "")
+    assert not ledger.renew_work(held[0])
+
+
+def test_renewed_control_work_is_kept(ledger: Ledger) -> None:
+    job_id = enter(ledger)
+    work = take(ledger, f"plan/{job_id}")
+    for _ in range(3):
+        time.sleep(LEASE_SECONDS * 0.4)
+        assert ledger.renew_work(work)
+        assert ledger.claim_work() is None
+
+
+def test_failures_are_counted_with_the_last_error_and_progress_forgets_them(ledger: Ledger) -> None:
+    name = f"plan/{enter(ledger)}"
+    for failures, error in enumerate(["", "first", "second"]):
+        work = take(ledger, name)
+        assert (work.failures, work.error) == (failures, error)
+        assert ledger.put_off_work(work, 0, ["first", "second", "third"][failures])
+    moved = take(ledger, name)
+    assert moved.failures == 3
+    assert ledger.renew_work(moved, progress=True)
+    ledger.put_off_work(moved, 0, "fourth")
+    assert take(ledger, name).failures == 0
+
+
+def test_a_counted_page_is_progress(ledger: Ledger) -> None:
+    job_id = enter(ledger)
+    for _ in range(3):
+        ledger.put_off_work(take(ledger, f"plan/{job_id}"), 0, "it died")
+    work = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, work)
+    ledger.add_pages(job_id, work, 0, pages(1))
+    ledger.put_off_work(work, 0, "it died elsewhere")
+    assert take(ledger, f"plan/{job_id}").failures == 0
+
+
+def test_an_outage_and_going_on_later_are_no_failures(ledger: Ledger) -> None:
+    name = f"plan/{enter(ledger)}"
+    ledger.put_off_work(take(ledger, name), 0, "it died")
+    for _ in range(3):
+        ledger.put_off_work(take(ledger, name), 0, "the storage is away", blameless=True)
+    blamed = take(ledger, name)
+    assert (blamed.failures, blamed.error) == (1, "the storage is away")
+    ledger.put_off_work(blamed, 0)
+    assert take(ledger, name).failures == 0
+
+
+def test_work_put_off_is_not_due_before_its_time(ledger: Ledger) -> None:
+    name = f"plan/{enter(ledger)}"
+    ledger.put_off_work(take(ledger, name), 1)
+    assert ledger.claim_work() is None
+    wait_until(ledger.due_work, 5)
+    take(ledger, name)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_happens_during_control_work_makes_it_due_again_at_once(ledger: Ledger, ended: bool) -> None:
+    job_id = enter(ledger)
+    work = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, work)
+    ledger.add_expansion(job_id, work, 0)
+    ledger.finish(claim(ledger), {})
+    assert ledger.claim_work() is None
+    assert ledger.end_work(work) if ended else ledger.put_off_work(work, 300)
+    again = take(ledger, f"plan/{job_id}")
+    # Once: what happened before it was claimed needs no third.
+    ledger.end_work(again)
+    assert ledger.claim_work() is None
+
+
+# What it costs
+
+
 def test_a_million_items_cost_redis_a_few_hundred_kilobytes_at_most(ledger: Ledger, redis_url: str) -> None:
     ledger.window = 64
     job_id = enter(ledger)
+    work = take(ledger, f"plan/{job_id}")
+    assert ledger.begin_plan(job_id, work)
     with Redis.from_url(redis_url) as client:
-        lease = ledger.claim_plan(job_id)
-        assert lease
         before = client.info("memory")["used_memory"]
-        for shard in range(2000):
-            assert ledger.add_shard(lease, shard, 500, {"after": "x" * 200}) == "added"
-            if shard >= 32:
-                assert ledger.finish(claim(ledger), {"succeeded": 500}).verdict == "finished"
+        cursor = PlanCursor(listing=ListingCursor(position="x" * 200))
+        for page in range(63):
+            added = PlannedPages(1, 32, 32 * 500, cursor)
+            assert ledger.add_pages(job_id, work, page, added)[0] == "added"
+        rolled = 0
+        for shard in range(1900):
+            rolled += ledger.finish(claim(ledger), {"succeeded": 500}).control_due
+            if shard + 1 == SHARDS_A_ROLLUP:
+                ledger.forget_finished(job_id, 0)
+        assert rolled == 1
         assert client.info("memory")["used_memory"] - before < 300_000
-    status = ledger.status(job_id)
-    assert status
-    assert status.counts.planned == 1_000_000
+    assert status_of(ledger, job_id).counts.planned == 1_008_000
+
+
+# The list of jobs
+
+
+def ids_of(page: tuple[list[JobStatus], str | None]) -> list[str]:
+    return [status.id for status in page[0]]
+
+
+def expire_job(ledger: Ledger, job_id: str) -> None:
+    """End the job and wait until Redis has forgotten it."""
+    ledger.cancel(job_id)
+    ledger.close(job_id, Counts(total=0), 1)
+    wait_until(lambda: ledger.status(job_id) is None, 5)
 
 
 def test_jobs_are_listed_newest_first_page_by_page(ledger: Ledger) -> None:
     ids = [enter(ledger) for _ in range(5)]
-    first = [status.id for status in ledger.jobs(limit=3)]
-    rest = [status.id for status in ledger.jobs(after=first[-1], limit=3)]
-    assert first + rest == ids[::-1]
+    first, cursor = ledger.jobs(limit=3)
+    rest, end = ledger.jobs(after=cursor, limit=3)
+    assert [status.id for status in first + rest] == ids[::-1]
+    assert end is None
+
+
+def test_a_page_goes_on_where_the_one_before_it_ended_though_that_job_is_forgotten(ledger: Ledger) -> None:
+    ids = [enter(ledger) for _ in range(6)][::-1]
+    first, cursor = ledger.jobs(limit=3)
+    expire_job(ledger, first[-1].id)
+    assert ids_of(ledger.jobs(after=cursor)) == ids[3:]
+    ledger.forget()
+    assert ids_of(ledger.jobs(after=cursor)) == ids[3:]
+
+
+def test_jobs_that_redis_forgot_shorten_no_page_and_leave_the_list(ledger: Ledger, redis_url: str) -> None:
+    ids = [enter(ledger) for _ in range(6)][::-1]
+    for job_id in ids[1:3]:
+        ledger.cancel(job_id)
+        ledger.close(job_id, Counts(total=0), 1)
+    wait_until(lambda: not any(map(ledger.status, ids[1:3])), 5)
+    assert ids_of(ledger.jobs(limit=3)) == [ids[0], *ids[3:5]]
+    with Redis.from_url(redis_url) as client:
+        assert client.zcard("test:jobs") == 6
+        ledger.forget()
+        assert client.zcard("test:jobs") == 4
+    assert ids_of(ledger.jobs(limit=3)) == [ids[0], *ids[3:5]]
+
+
+@pytest.mark.parametrize("cursor", ["", "01hx", "~", "nan~01hxnosuchjob", "yesterday~01hxnosuchjob"])
+def test_a_cursor_that_is_none_is_an_invalid_request(ledger: Ledger, cursor: str) -> None:
+    enter(ledger)
+    with pytest.raises(InvalidRequest, match="take `next` of the page before") as caught:
+        ledger.jobs(after=cursor)
+    assert caught.value.pointer == "?after"
+
+
+# Workers
 
 
 def test_live_workers_tell_which_models_are_served(ledger: Ledger) -> None:

@@ -133,7 +133,8 @@ class Finalizer:
             # What nobody can have claimed has no file of outcomes: its items are skipped, and the roll-up says so.
             left = plan.items_from(max(first, claimed), last)
             stored = ran.model_copy(update={"shards": last - first, "skipped": ran.skipped + left})
-            files.store_rollup(stored)
+            if stored != ran:
+                files.store_rollup(stored)
         return {"succeeded": stored.succeeded, "failed": stored.failed, "skipped": stored.skipped}
 
     def _skip_uncommitted(self, files: JobFiles, plan: _Plan, shards: range) -> None:

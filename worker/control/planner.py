@@ -10,12 +10,14 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from maskmill.shared.doorbell import Doorbell
-from maskmill.shared.errors import RequestError
+from maskmill.shared.errors import IllegalMove, NotFound, RequestError
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import (
+    FINAL_STATES,
     SHARDS_A_ROLLUP,
     Chunk,
     Entry,
@@ -70,7 +72,8 @@ class Planner:
 
     def give_up(self, work: Work, reason: str) -> float | None:
         """The job fails."""
-        if not self.ledger.is_over(work.job_id):
+        # One that is paused is planned again when it is resumed, and fails then; one that is over stays as it ended.
+        with suppress(IllegalMove, NotFound):
             self.ledger.fail(work.job_id, Failure(stage="plan", code="cannot_be_planned", reason=reason))
             self.doorbell.ring_control()
         return None
@@ -102,7 +105,9 @@ class Planning:
                 return
 
     def _adopt_rollups(self) -> None:
-        for number in itertools.count():
+        # Another planner may have died among them.
+        admitted, _ = self.planner.ledger.admitted(self.job.id)
+        for number in itertools.count(admitted // SHARDS_A_ROLLUP):
             rollup = self.files.rollup(number)
             if rollup is None or rollup.shards < SHARDS_A_ROLLUP:
                 return
@@ -140,9 +145,16 @@ class Planning:
                 self.planner.doorbell.ring_control()
             return
         self._going = False
-        if added.pages == 1 and self.planner.ledger.is_over(self.job.id):
-            # It never counted: no item of it is to have an outcome.
+        if added.pages == 1 and self._never_counts():
             self.files.drop_page(self.at.pages)
+
+    def _never_counts(self) -> bool:
+        """Whether the next page is of a job that was over before it counted: no item of it is to have an outcome.
+
+        Another planner may have counted it, and workers have run it, while this one stood still.
+        """
+        status = self.planner.ledger.status(self.job.id)
+        return status is not None and status.state in FINAL_STATES and status.counts.planned <= self.at.planned
 
     def _pages(self, cursor: PlanCursor) -> Iterator[PlanPage]:
         """The pages behind the cursor; all are full but the last, which has no cursor and may be empty."""

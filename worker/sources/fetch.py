@@ -16,7 +16,7 @@ from maskmill.shared.egress.http import Egress
 from maskmill.shared.errors import InputNotFound, KeyNotFound, TooManyBytes
 from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
 from maskmill.shared.jobs.sources import FileBytes, Location, StoredBytes, UrlBytes
-from maskmill.shared.roots import allowed_path
+from maskmill.shared.roots import allowed_path, following
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 
@@ -59,7 +59,7 @@ class Fetcher:
         """What the same bytes have in common: of a file also its last change."""
         if not isinstance(location, FileBytes):
             return location
-        with _found(location.path):
+        with following(location.path):
             about = self._allowed(location.path).stat()
         return location, about.st_ino, about.st_size, about.st_mtime_ns
 
@@ -110,7 +110,7 @@ class Fetcher:
             except KeyNotFound:
                 raise _gone(location) from None
             return
-        with _found(location.path), _open_regular(self._allowed(location.path), location.path) as file:
+        with following(location.path), _open_regular(self._allowed(location.path), location.path) as file:
             yield file
 
     def _allowed(self, path: str) -> Path:
@@ -129,17 +129,6 @@ def _open_regular(path: Path, shown: str) -> BinaryIO:
         os.close(descriptor)
         raise InputNotFound(f"{shown} is no regular file")
     return os.fdopen(descriptor, "rb")
-
-
-@contextmanager
-def _found(path: str) -> Iterator[None]:
-    """The operating system's complaints about `path` as InputNotFound."""
-    try:
-        yield
-    except OSError as error:
-        raise InputNotFound(f"{path}: {error.strerror or error}") from error
-    except (RuntimeError, ValueError) as error:
-        raise InputNotFound(f"{path!r} is no path that can be followed: {error}") from error
 
 
 def _gone(location: StoredBytes) -> InputNotFound:

@@ -21,7 +21,7 @@ from maskmill.shared.jobs.sources import (
     UrlBytes,
     UrlSource,
 )
-from maskmill.shared.roots import allowed_path
+from maskmill.shared.roots import allowed_path, following
 from maskmill.shared.settings import Settings
 from maskmill.worker.sources.artifact_names import Names, clean
 
@@ -111,12 +111,14 @@ def _of_path(root: _Root, source: PathSource, settings: Settings, *, alone: bool
         return
     location = FileBytes(path=source.path)
     try:
-        path = allowed_path(source.path, settings.local_roots)
+        with following(source.path):
+            path = allowed_path(source.path, settings.local_roots)
+            is_folder = path.is_dir()
     except MaskmillError as error:
         if after is None:
             yield root.entry(location, source.path, error)
         return
-    if not path.is_dir():
+    if not is_folder:
         if after is None:
             yield root.entry(location, source.path)
         return
