@@ -187,7 +187,7 @@ def test_the_same_key_and_request_make_one_job(web: FlaskClient, services: Servi
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json["id"] == second.json["id"]
     assert [name for name in services.storage.list() if "inputs" in name] == inputs
-    assert len(services.ledger.jobs()) == 1
+    assert len(services.ledger.jobs()[0]) == 1
 
 
 def test_a_key_used_for_another_request_is_refused_and_harms_nothing(web: FlaskClient, services: Services) -> None:
@@ -290,7 +290,7 @@ def test_without_storage_nothing_is_accepted(services: Services) -> None:
     assert answer.status_code == 503
     assert answer.json["code"] == "storage_unavailable"
     assert answer.headers["Retry-After"]
-    assert not services.ledger.jobs()
+    assert not services.ledger.jobs()[0]
 
 
 JSON = st.recursive(
