@@ -15,9 +15,10 @@ from maskmill.api.job_lookup import JobView, files_of, find_head, find_status, j
 from maskmill.api.responses.forms import PROBLEMS, as_json, content, operation_id, reference
 from maskmill.api.services import services
 from maskmill.api.submission.accept import accept
-from maskmill.shared.errors import Conflict, LedgerUnavailable, NotFound
+from maskmill.shared.errors import Conflict, IllegalMove, LedgerUnavailable, NotFound
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import FINAL_STATES, JobHead, JobState, JobStatus
+from maskmill.shared.recovery import enter_stored
 
 api = APIBlueprint(
     "jobs",
@@ -154,9 +155,10 @@ def _move(
     try:
         move(job_id)
     except NotFound:
-        # Accepted while Redis was away, and not entered since.
-        services().ledger.enter(find_head(services(), job_id))
-        move(job_id)
+        # Accepted while Redis was away, or lost with it. Its marker may have moved it as it was entered.
+        enter_stored(services().ledger, files)
+        with contextlib.suppress(IllegalMove):
+            move(job_id)
     after(files)
     with contextlib.suppress(LedgerUnavailable):
         services().doorbell.ring_control()

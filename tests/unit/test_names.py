@@ -45,7 +45,9 @@ def test_no_two_inputs_or_pages_share_a_name(inputs: set[tuple[str, int | None]]
 
 
 @given(INPUTS)
-def test_who_names_an_input_like_anothers_results_does_not_take_their_place(given_input: tuple[str, int | None]) -> None:
+def test_an_input_that_is_called_as_anothers_results_does_not_meet_them(
+    given_input: tuple[str, int | None],
+) -> None:
     name = artifact_name(*given_input)
     for suffix in ("", ".", ".jpg", "_0"):
         again = f"{name}{suffix}", None
