@@ -43,7 +43,7 @@ class Ready(BaseModel):
 
     status: Literal["ready", "not ready"]
     checks: dict[str, str] = Field(
-        description='"ok", or what is wrong, of "redis", "storage", "models" and "workers" (what they wait for); there may be more.'
+        description='"ok", or what is wrong, of "redis", "storage", "models" and "workers" (what they wait for).'
     )
     models: dict[str, dict[Lane, bool]] = Field(
         description="By model and lane whether a worker has loaded the model and serves it."

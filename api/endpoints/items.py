@@ -170,10 +170,12 @@ class _Reader:
         if self._files.page(page_of(first)) is None:
             return None
         finished = self._services.ledger.finished(self._head.id, rollup)
-        if finished:
-            return {shard for shard, counts in finished.items() if counts["failed"]}
-        # Nothing is done there, or only an earlier ledger knew: then every file may hold some.
-        return set(self._files.committed_shards(first, first + SHARDS_A_ROLLUP))
+        failures = {shard for shard, counts in finished.items() if counts["failed"]}
+        _, recovered = self._services.ledger.admitted(self._head.id)
+        if finished and not recovered:
+            return failures
+        # Nothing is done there, or an earlier ledger knew: then every file that this one has not counted may hold some.
+        return failures | (set(self._files.committed_shards(first, first + SHARDS_A_ROLLUP)) - set(finished))
 
     def items(self, shard: int) -> list[ItemView] | None:
         """A shard's items by number; None where the planner has not come to it."""

@@ -19,6 +19,7 @@ from maskmill.api.submission.accept import accept
 from maskmill.shared.errors import Conflict, IllegalMove, LedgerUnavailable, NotFound
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import FINAL_STATES, JobHead, JobState, JobStatus
+from maskmill.shared.recovery import enter_stored
 
 api = APIBlueprint(
     "jobs",
@@ -166,6 +167,7 @@ def _move_entered(files: JobFiles, move: Callable[[str], JobState]) -> None:
     try:
         move(files.job_id)
     except NotFound:
-        # Accepted while Redis was away, and not entered since.
-        services().ledger.enter(find_head(services(), files.job_id), recovered=True, paused=files.is_paused())
-        move(files.job_id)
+        # Accepted while Redis was away, or lost with it. Its marker may have moved it as it was entered.
+        enter_stored(services().ledger, files)
+        with contextlib.suppress(IllegalMove):
+            move(files.job_id)

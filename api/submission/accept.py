@@ -15,14 +15,23 @@ from maskmill.api.submission import job_request, multipart
 from maskmill.api.submission.bodies import JSON_BYTES, gather, parse_json, read_json_bytes
 from maskmill.api.submission.job_request import Base64Source, JobRequest
 from maskmill.api.submission.uploads import Uploads
-from maskmill.shared.errors import BodyTooLarge, InvalidRequest, LedgerUnavailable, RequestError, StorageUnavailable
+from maskmill.shared.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    LedgerUnavailable,
+    RequestError,
+    StorageError,
+    StorageUnavailable,
+)
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Job, Options, new_job_id
 from maskmill.shared.jobs.sources import PdfOptions, Source
+from maskmill.shared.recovery import enter_stored
 
 log = logging.getLogger(__name__)
 
 FILES, JOB = "files", "job"
+STORAGE_ERRORS = (StorageUnavailable, StorageError)
 
 
 def accept(services: Services, idempotency_key: str | None) -> Job:
@@ -37,31 +46,26 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
     folder = secrets.token_hex(8)
     uploads = Uploads(files, services.settings, folder)
     try:
-        job = _store(services, files, uploads, earlier=files.job() if idempotency_key else None)
+        earlier = files.job() if idempotency_key else None
+        document = _receive(services, uploads)
+        wanted = job_request.parse(document)
+        digest = job_request.digest(document, uploads.digests)
+        job = earlier or _job(services, uploads, wanted, job_id, digest)
     except BaseException:
-        with contextlib.suppress(StorageUnavailable):
+        with contextlib.suppress(*STORAGE_ERRORS):
             uploads.discard()
         raise
-    if files.report() is None:
-        _announce(services, job)
-    return job
-
-
-def _store(services: Services, files: JobFiles, uploads: Uploads, *, earlier: Job | None) -> Job:
-    document = _receive(services, uploads)
-    wanted = job_request.parse(document)
-    digest = job_request.digest(document, uploads.digests)
-    if earlier is None:
-        job = _job(services, uploads, wanted, files.job_id, digest)
-        if files.store_job(job):
+    # From here on it may be accepted whatever is raised: what was stored stays, and if it is no job's, for a day.
+    accepted = earlier or files.store_job(job)
+    with contextlib.suppress(*STORAGE_ERRORS):
+        if accepted == job and not earlier:
             uploads.keep()
-            return job
-        earlier = files.job()
-        assert earlier is not None, "another request has stored it"
-    uploads.discard()
-    if earlier.request_digest != digest:
+        else:
+            uploads.discard()
+    if accepted.request_digest != digest:
         raise InvalidRequest("this Idempotency-Key was used for another request; take a new key")
-    return earlier
+    _announce(services, files)
+    return accepted
 
 
 def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, digest: str) -> Job:
@@ -142,10 +146,12 @@ def _gather(part: multipart.Part) -> bytes:
     return gather(part.pieces, JSON_BYTES, f'the part "{JOB}" may have {JSON_BYTES} bytes at most')
 
 
-def _announce(services: Services, job: Job) -> None:
+def _announce(services: Services, files: JobFiles) -> None:
+    if files.report() is not None:
+        return
     try:
-        services.ledger.enter(job.head)
-        services.doorbell.ring_control()
+        if enter_stored(services.ledger, files):
+            services.doorbell.ring_control()
     except LedgerUnavailable as error:
         # The sweeper finds the open marker and enters the job once Redis is back.
-        log.warning("job %s is accepted but not entered yet: %s", job.id, error.reason)
+        log.warning("job %s is accepted but not entered yet: %s", files.job_id, error.reason)

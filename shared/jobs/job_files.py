@@ -52,13 +52,15 @@ class JobFiles:
 
     # The job as accepted
 
-    def store_job(self, job: Job) -> bool:
-        """Accept the job; False where one of its id was accepted before."""
+    def store_job(self, job: Job) -> Job:
+        """Accept the job; the job of its id that is accepted, this one or one before. It may be, whatever is raised."""
         self.storage.put(keys.open_marker(self.job_id), str(job.created_at).encode())
-        if not self.storage.put(keys.job(self.job_id), job.model_dump_json().encode(), if_absent=True):
-            return False
-        self.storage.put(keys.head(self.job_id), job.head.model_dump_json().encode())
-        return True
+        stored = self.storage.put(keys.job(self.job_id), job.model_dump_json().encode(), if_absent=True)
+        # What is there already is another's, or of an own first try that succeeded unheard.
+        accepted = job if stored else self.job()
+        assert accepted is not None, "it is stored"
+        self.storage.put(keys.head(self.job_id), accepted.head.model_dump_json().encode())
+        return accepted
 
     def job(self) -> Job | None:
         """The job as accepted."""
@@ -96,6 +98,13 @@ class JobFiles:
     def mark_received(self, folder: str) -> None:
         """The uploads belong to a job now, or are removed."""
         self.storage.delete(keys.receiving(self.job_id, folder))
+
+    def is_of_job(self, folder: str) -> bool:
+        """Whether what lies in that folder of the inputs belongs to the job as it was accepted."""
+        job = self.job()
+        sources = job.sources if job else ()
+        held = [job.passwords if job else None, *(source.key for source in sources if source.type == "upload")]
+        return any(key and key.startswith(keys.inputs(self.job_id, f"{folder}/")) for key in held)
 
     # Its plan
 
@@ -240,16 +249,21 @@ def open_job_ids(storage: Storage) -> Iterator[str]:
 
 
 def abandoned_uploads(storage: Storage, now: float) -> Iterator[str]:
-    """Remove what requests stored that were never answered, a day after they began; the folders removed."""
+    """Remove what requests stored that never became a job's, a day after they began; the folders removed."""
     for marker in list(storage.list(keys.RECEIVING)):
         with suppress(KeyNotFound):
             began = float(storage.get(marker))
             if now - began < ABANDONED_SECONDS:
                 continue
             job_id, _, folder = marker.removeprefix(keys.RECEIVING).partition("/")
-            for key in storage.list(keys.inputs(job_id, f"{folder}/")):
+            files = JobFiles(storage, job_id)
+            if files.is_of_job(folder):
+                # Whoever accepted the job died before it took the marker back.
+                files.mark_received(folder)
+                continue
+            for key in list(storage.list(keys.inputs(job_id, f"{folder}/"))):
                 storage.delete(key)
-            storage.delete(marker)
+            files.mark_received(folder)
             yield f"{job_id}/{folder}"
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import re
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any, cast
 
 from maskmill.shared.connection import reachable
 from maskmill.shared.errors import IllegalMove, InvalidRequest, NotFound
-from maskmill.shared.jobs.records import FINAL_STATES, MOVES, Counts, Failure, JobHead, JobState, JobStatus
+from maskmill.shared.jobs.records import (
+    FINAL_STATES,
+    JOB_ID_PATTERN,
+    MOVES,
+    Counts,
+    Failure,
+    JobHead,
+    JobState,
+    JobStatus,
+)
 from maskmill.shared.ledger.moves import Moves
 from maskmill.shared.ledger.records import job_status
 
@@ -131,7 +141,7 @@ def _cursor(job_id: str, created: float) -> str:
 
 def _parse_cursor(text: str) -> tuple[float, str]:
     created, _, job_id = text.partition("~")
-    with suppress(ValueError):
-        if math.isfinite(time := float(created)):
-            return time, job_id
+    with contextlib.suppress(ValueError):
+        if math.isfinite(float(created)) and re.fullmatch(JOB_ID_PATTERN, job_id):
+            return float(created), job_id
     raise InvalidRequest(f"{text[:80]!r} is no page of jobs; take `next` of the page before", pointer="?after")

@@ -39,7 +39,7 @@ def test_a_job_without_failures_ends_with_exit_code_0_and_its_pictures(
     assert done.returncode == 0, done.stderr
     pictures = sorted(path.name for path in samples.uploads[0].iterdir())
     made = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {f"{Path(name).stem}_res{suffix}" for name in pictures for suffix in (".json", ".jpg")} <= made
+    assert {f"{name.removesuffix('.jpg')}_res{suffix}" for name in pictures for suffix in (".json", ".jpg")} <= made
 
 
 def test_a_job_with_a_failure_ends_with_exit_code_1_and_its_reason(up: Up, samples: Samples) -> None:

@@ -17,7 +17,7 @@ from maskmill.api.services import Services
 from maskmill.client.cli import COMMANDS
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus
-from tests.integration.conftest import finish_shard, plan_shard
+from tests.integration.conftest import finish_shard, plan_shards
 from tests.services.api_server import ApiServer
 from tests.services.commands import MASKMILL
 from tests.services.process import free_port
@@ -43,9 +43,9 @@ def job_id(api_server: ApiServer) -> str:
 
 def end(services: Services, job_id: str, state: JobState, failed: int = 0) -> None:
     """Leave the job as it is once the ledger has forgotten it."""
-    shard = plan_shard(services, job_id, 0, ["a", "b"])
+    plan_shards(services, job_id, [["a", "b"]])
     failure = Failure(stage="decode", code="unreadable", reason="broken picture")
-    finish_shard(services, job_id, shard, dict.fromkeys(["a", "b"][:failed], failure))
+    finish_shard(services, job_id, 0, dict.fromkeys(["a", "b"][:failed], failure))
     counts = Counts(total=2, succeeded=2 - failed, failed=failed)
     report = JobStatus(id=job_id, state=state, model="shapes", counts=counts, created_at=1.0)
     services.storage.put(keys.report(job_id), report.model_dump_json().encode())

@@ -14,7 +14,7 @@ from maskmill.client.downloads import Fetched
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import Counts, Job, JobStatus
 from maskmill.shared.jobs.sources import PathSource, UploadSource, UrlSource
-from tests.integration.conftest import finish_shard, plan_shard
+from tests.integration.conftest import finish_shard, plan_shards
 from tests.services.api_server import ApiServer, run_api
 from tests.services.process import free_port
 
@@ -143,8 +143,9 @@ def test_wait_outlasts_a_restart_of_the_service(services: Services, tmp_path: Pa
 def done_job(client: Client, services: Services) -> str:
     """A job of three items that are done, one in a folder."""
     job_id = client.submit([URL]).id
-    for number, names in enumerate([["a", "deep/b"], ["c"]]):
-        finish_shard(services, job_id, plan_shard(services, job_id, number, names))
+    plan_shards(services, job_id, [["a", "deep/b"], ["c"]])
+    for number in (0, 1):
+        finish_shard(services, job_id, number)
     complete(services, job_id, 3)
     return job_id
 
@@ -170,7 +171,6 @@ def test_another_jobs_files_are_not_taken_for_this_ones(client: Client, done_job
 
 def test_items_come_page_after_page(client: Client, services: Services) -> None:
     job_id = client.submit([URL]).id
-    for number in range(300):
-        plan_shard(services, job_id, number, [f"{number}a", f"{number}b"])
+    plan_shards(services, job_id, [[f"{number}a", f"{number}b"] for number in range(300)])
     assert [item["number"] for item in client.items(job_id)] == list(range(600))
     assert list(client.items(job_id, "failed")) == []

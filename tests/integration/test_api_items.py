@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from maskmill.api.services import Services
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import Failure
-from tests.integration.conftest import finish_shard, plan_shard
+from tests.integration.conftest import finish_shard, plan_shards
 
 BROKEN = Failure(stage="decode", code="unreadable", reason="broken")
 
@@ -25,10 +25,8 @@ def job_id(web: FlaskClient) -> str:
 @pytest.fixture
 def five_items(services: Services, job_id: str) -> str:
     """A job of five items: two done, one of them failed; then one done; the rest is planned."""
-    first = plan_shard(services, job_id, 0, ["a", "b"])
-    plan_shard(services, job_id, 1, ["c", "d"])
-    plan_shard(services, job_id, 2, ["e"])
-    finish_shard(services, job_id, first, {"b": BROKEN})
+    plan_shards(services, job_id, [["a", "b"], ["c", "d"], ["e"]])
+    finish_shard(services, job_id, 0, {"b": BROKEN})
     return job_id
 
 
@@ -69,11 +67,10 @@ def test_what_a_cancelled_job_left_undone_is_skipped(web: FlaskClient, five_item
 
 
 def test_one_page_reads_a_bounded_number_of_shards(web: FlaskClient, services: Services, job_id: str) -> None:
-    for number in range(40):
-        plan_shard(services, job_id, number, [f"{number}a", f"{number}b"])
-    page = web.get(f"/v1/jobs/{job_id}/items", query_string={"status": "failed"}).json
+    plan_shards(services, job_id, [[f"{number}a", f"{number}b"] for number in range(40)])
+    page = web.get(f"/v1/jobs/{job_id}/items", query_string={"status": "succeeded"}).json
     assert page == {"items": [], "has_more": True, "next": 63}
-    assert collect(web, job_id, status="failed") == []
+    assert collect(web, job_id, status="succeeded") == collect(web, job_id, status="failed") == []
 
 
 def test_a_job_without_planned_items_has_an_empty_list(web: FlaskClient, job_id: str) -> None:
@@ -103,8 +100,8 @@ def test_a_wrong_query_is_named(web: FlaskClient, five_items: str, query: dict[s
 
 
 def test_an_artifact_of_any_name_is_served(web: FlaskClient, services: Services, job_id: str) -> None:
-    shard = plan_shard(services, job_id, 0, ["sub folder/ä #1?%.x"])
-    finish_shard(services, job_id, shard)
+    plan_shards(services, job_id, [["sub folder/ä #1?%.x"]])
+    finish_shard(services, job_id, 0)
     link = collect(web, job_id)[0]["links"]["json"]
     assert web.get(link).data == b"json of sub folder/\xc3\xa4 #1?%.x"
 

@@ -187,7 +187,7 @@ def test_the_same_key_and_request_make_one_job(web: FlaskClient, services: Servi
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json["id"] == second.json["id"]
     assert [name for name in services.storage.list() if "inputs" in name] == inputs
-    assert len(services.ledger.jobs()) == 1
+    assert len(services.ledger.jobs()[0]) == 1
 
 
 def test_a_key_used_for_another_request_is_refused_and_harms_nothing(web: FlaskClient, services: Services) -> None:
@@ -242,6 +242,40 @@ def test_jobs_are_listed_newest_first_page_by_page(web: FlaskClient) -> None:
     assert seen == ids[::-1]
 
 
+def test_a_page_behind_a_job_that_is_forgotten_does_not_start_over(web: FlaskClient, services: Services) -> None:
+    ids = [submit(web, [URL]).json["id"] for _ in range(5)][::-1]
+    first = web.get("/v1/jobs", query_string={"limit": 2}).json
+    assert [job["id"] for job in first["jobs"]] == ids[:2]
+    services.ledger.cancel(ids[1])
+    services.ledger.close(ids[1], Counts(), 0)
+    services.ledger.forget()
+    assert web.get("/v1/jobs", query_string={"limit": 5}).json["next"] is None
+    second = web.get("/v1/jobs", query_string={"limit": 2, "after": first["next"]}).json
+    assert [job["id"] for job in second["jobs"]] == ids[2:4]
+    last = web.get("/v1/jobs", query_string={"limit": 2, "after": second["next"]}).json
+    assert ([job["id"] for job in last["jobs"]], last["next"]) == (ids[4:], None)
+
+
+def test_a_page_of_jobs_passes_over_those_that_are_forgotten(web: FlaskClient, services: Services) -> None:
+    ids = [submit(web, [URL]).json["id"] for _ in range(6)][::-1]
+    for job_id in ids[1:4]:
+        # It is off the ledger, but not yet off the list.
+        services.ledger.cancel(job_id)
+        services.ledger.close(job_id, Counts(), 0)
+    page = web.get("/v1/jobs", query_string={"limit": 2}).json
+    assert [job["id"] for job in page["jobs"]] == [ids[0], ids[4]]
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "~", "1.0", "1.0~", "nan~0123456789", "inf~0123456789", "-inf~0123456789", "1.0~UPPER-CASE", "%00"]
+)
+def test_what_is_no_cursor_of_jobs_is_named(web: FlaskClient, cursor: str) -> None:
+    submit(web, [URL])
+    answer = web.get("/v1/jobs", query_string={"after": cursor})
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "?after")
+    assert "`next`" in answer.json["detail"]
+
+
 def test_a_job_is_paused_resumed_and_cancelled(web: FlaskClient) -> None:
     links = submit(web, [URL]).json["links"]
     assert web.post(links["pause"]).json["state"] == "paused"
@@ -290,7 +324,7 @@ def test_without_storage_nothing_is_accepted(services: Services) -> None:
     assert answer.status_code == 503
     assert answer.json["code"] == "storage_unavailable"
     assert answer.headers["Retry-After"]
-    assert not services.ledger.jobs()
+    assert not services.ledger.jobs()[0]
 
 
 JSON = st.recursive(

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 from maskmill.api.services import Services
 from maskmill.client.client import Client, ClientError
 from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import Job, new_job_id
+from maskmill.shared.jobs.records import Job, ListingCursor, new_job_id
 from maskmill.shared.jobs.sources import PathSource, UploadSource
 from maskmill.shared.settings import Settings
 from maskmill.worker.sources.listing import entries
@@ -139,11 +139,14 @@ def test_a_sub_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(
     job = Job(id=new_job_id(), created_at=0.0, sources=(PathSource(path=str(tmp_path / "in")),), shard_size=1)
     settings = Settings(local_roots=(tmp_path,))
     good, bad = entries(job, settings)
-    assert good.error is None
-    assert bad.error
-    assert "File name too long" in bad.error.reason
-    assert [entry.position for entry in entries(job, settings, 0, good.position)] == [bad.position]
-    assert list(entries(job, settings, 0, bad.position)) == []
+    assert good.failure is None
+    assert bad.failure
+    assert "File name too long" in bad.failure.reason
+    behind = [
+        [entry.position for entry in entries(job, settings, ListingCursor(position=found.position))]
+        for found in (good, bad)
+    ]
+    assert behind == [[bad.position], []]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is closed to root")

@@ -17,9 +17,10 @@ from maskmill.api.services import Services
 from maskmill.cli import main
 from maskmill.client.client import Client
 from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import Counts, Failure, Item, JobStatus, Outcome, Shard
+from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.records import Counts, Failure, Item, JobStatus, Outcome, PlanPage
 from maskmill.shared.jobs.sources import StoredBytes
-from tests.integration.conftest import finish_shard, plan_shard
+from tests.integration.conftest import finish_shard, plan_shards
 from tests.services.api_server import ApiServer
 from tests.services.commands import maskmill
 
@@ -35,10 +36,10 @@ def job_id(api_server: ApiServer) -> str:
 
 def end(services: Services, job_id: str, failed: set[int], total: int, model: str = "shapes") -> None:
     """A job of `total` items, two a shard, that is over; those numbers failed."""
-    for number in range(total // 2):
-        names = [f"{2 * number}", f"{2 * number + 1}"]
-        failures = {name: BROKEN for name in names if int(name) in failed}
-        finish_shard(services, job_id, plan_shard(services, job_id, number, names), failures)
+    shards = [[f"{2 * number}", f"{2 * number + 1}"] for number in range(total // 2)]
+    plan_shards(services, job_id, shards)
+    for number, names in enumerate(shards):
+        finish_shard(services, job_id, number, {name: BROKEN for name in names if int(name) in failed})
     report(services, job_id, Counts(total=total, succeeded=total - len(failed), failed=len(failed)), model)
 
 
@@ -91,9 +92,9 @@ def test_a_page_is_counted_from_one_and_a_name_stays_on_its_line(
     api_server: ApiServer, services: Services, job_id: str
 ) -> None:
     item = Item(number=0, input_path="two\nlines.pdf", name="a", location=StoredBytes(key="k"), page_index=2)
-    services.storage.put(keys.shard(job_id, 0), Shard(number=0, items=(item,)).encode())
-    outcome = Outcome(number=0, status="succeeded", input_path=item.input_path, page_index=2, instances=3)
-    services.storage.put(keys.outcome(job_id, 0), outcome.model_dump_json().encode())
+    files = JobFiles(services.storage, job_id)
+    files.store_page(PlanPage(number=0, items=(item,)))
+    files.commit(0, [Outcome(number=0, status="succeeded", input_path=item.input_path, page_index=2, instances=3)])
     _, row = maskmill("items", job_id, "--api", api_server.url).stdout.splitlines()
     assert row.split() == ["0", "two", "lines.pdf", "3", "succeeded", "3", "instances"]
 
@@ -143,12 +144,12 @@ def test_a_job_can_be_held_and_go_on(api_server: ApiServer, job_id: str) -> None
 def test_who_finds_nothing_with_the_embedded_model_is_told_what_it_is_for(
     api_server: ApiServer, services: Services, job_id: str, model: str, instances: int, said: bool
 ) -> None:
-    plan_shard(services, job_id, 0, ["a", "b"])
-    lines = [
-        Outcome(number=number, status="succeeded", input_path=name, instances=found).model_dump_json()
+    plan_shards(services, job_id, [["a", "b"]])
+    outcomes = [
+        Outcome(number=number, status="succeeded", input_path=name, instances=found)
         for number, name, found in ((0, "a", 0), (1, "b", instances))
     ]
-    services.storage.put(keys.outcome(job_id, 0), "\n".join(lines).encode())
+    JobFiles(services.storage, job_id).commit(0, outcomes)
     report(services, job_id, Counts(total=2, succeeded=2), model)
     done = maskmill("watch", job_id, "--api", api_server.url)
     expected = (

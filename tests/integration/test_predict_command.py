@@ -80,7 +80,7 @@ def test_paddlexs_files_lie_side_by_side_and_none_replaces_another(model: Path, 
     names = {f"{stem}_res{suffix}" for stem in stems for suffix in (".json", ".png")}
     assert {path.name for path in (tmp_path / "side").iterdir()} == names
     drawn = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*.jpg")}
-    assert drawn == {"in/a/x_res.jpg", "in/b/x_res.jpg", "in/ünï 日本_res.jpg", "y_res.jpg"}
+    assert drawn == {"in/a/x.png_res.jpg", "in/b/x.png_res.jpg", "in/ünï 日本.png_res.jpg", "y.png_res.jpg"}
 
 
 def test_the_masks_are_dense_if_that_is_wanted(model: Path, picture: Path) -> None:

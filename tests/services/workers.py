@@ -63,7 +63,7 @@ class Workers:
         job = Job(
             id=new_job_id(), created_at=time.time(), sources=tuple(sources), options=settled, shard_size=shard_size
         )
-        assert self.files(job.id).store_job(job)
+        self.files(job.id).store_job(job)
         return job.id
 
     def files(self, job_id: str) -> JobFiles:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from maskmill.shared.jobs.records import Job, new_job_id
+from maskmill.shared.jobs.records import Entry, Job, ListingCursor, new_job_id
 from maskmill.shared.jobs.sources import PathSource, Source, UploadSource, UrlSource
 from maskmill.shared.settings import Settings
-from maskmill.worker.sources.listing import Entry, entries
+from maskmill.worker.sources.artifact_names import artifact_name
+from maskmill.worker.sources.listing import entries
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(60)
 
@@ -20,7 +21,7 @@ def job(*sources: Source) -> Job:
 
 
 def names(found: list[Entry]) -> list[str]:
-    return [entry.name for entry in found]
+    return [artifact_name(entry.name) for entry in found]
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_a_folder_is_listed_in_natural_order_with_all_below_it(folder: Path, settings: Settings) -> None:
     found = list(entries(job(PathSource(path=str(folder))), settings))
-    expected = ["a", "a-2", "claims", "deep/1/x", "deep/9/x", "deep/10/x", "looks-like", "page 2", "page 10"]
-    assert names(found) == expected
+    deep = ["deep/1/x.png", "deep/9/x.png", "deep/10/x.png"]
+    assert names(found) == ["a", "a.png", "claims", *deep, "looks-like.dat", "page 2", "page 10"]
 
 
 def test_content_or_a_claim_makes_a_file_of_a_folder_an_input(folder: Path, settings: Settings) -> None:
@@ -58,7 +59,8 @@ def test_a_listing_goes_on_after_any_position(folder: Path, settings: Settings) 
     everything = job(PathSource(path=str(folder)))
     whole = list(entries(everything, settings))
     for number, entry in enumerate(whole):
-        assert names(list(entries(everything, settings, 0, entry.position))) == names(whole[number + 1 :])
+        after = ListingCursor(source=0, position=entry.position)
+        assert names(list(entries(everything, settings, after))) == names(whole[number + 1 :])
 
 
 def test_a_listing_goes_on_in_a_large_folder_of_any_names(tmp_path: Path, settings: Settings) -> None:
@@ -73,35 +75,36 @@ def test_a_listing_goes_on_in_a_large_folder_of_any_names(tmp_path: Path, settin
     whole = list(entries(everything, settings))
     assert len(whole) > 20
     for number, entry in enumerate(whole):
-        assert names(list(entries(everything, settings, 0, entry.position))) == names(whole[number + 1 :])
+        after = ListingCursor(source=0, position=entry.position)
+        assert names(list(entries(everything, settings, after))) == names(whole[number + 1 :])
 
 
 def test_several_sources_keep_their_order_and_never_share_a_name(folder: Path, settings: Settings) -> None:
     sources = [
         UploadSource(name="a.jpg", key="k"),
         PathSource(path=str(folder)),
-        UrlSource(url="https://example.com/b/a.png?x=1"),
+        UrlSource(url="https://example.com/b/a.jpg?x=1"),
         PathSource(path=str(folder / "deep")),
     ]
     found = names(list(entries(job(*sources), settings)))
     assert len(set(found)) == len(found)
-    assert (found[0], found[1], found[-4], found[-1]) == ("a", "set/a", "a-2", "deep/10/x")
+    assert (found[0], found[1], found[-4], found[-1]) == ("a", "set/a", "a-2", "deep/10/x.png")
 
 
 def test_a_path_outside_the_roots_is_an_entry_with_its_reason(settings: Settings) -> None:
     (found,) = entries(job(PathSource(path="/etc")), settings)
-    assert found.error
-    assert found.error.code == "path_refused"
+    assert found.failure
+    assert found.failure.code == "path_refused"
 
 
 def test_a_link_does_not_lead_out_of_the_roots(folder: Path, settings: Settings) -> None:
     (folder / "out.jpg").symlink_to("/etc/passwd")
     (found,) = entries(job(PathSource(path=str(folder / "out.jpg"))), settings)
-    assert found.error
-    assert found.error.code == "path_refused"
+    assert found.failure
+    assert found.failure.code == "path_refused"
 
 
 def test_an_empty_folder_is_one_entry_that_says_so(tmp_path: Path, settings: Settings) -> None:
     (found,) = entries(job(PathSource(path=str(tmp_path))), settings)
-    assert found.error
-    assert "holds no image and no PDF" in found.error.reason
+    assert found.failure
+    assert "holds no image and no PDF" in found.failure.reason

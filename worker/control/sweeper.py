@@ -12,6 +12,7 @@ from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import MaskmillError, StorageRefused
 from maskmill.shared.jobs.job_files import JobFiles, abandoned_uploads, open_job_ids
 from maskmill.shared.ledger import Ledger
+from maskmill.shared.recovery import enter_stored
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 
@@ -78,10 +79,7 @@ class Sweeper:
         if files.report() is not None:
             files.forget_open()
             return False
-        head = files.head()
-        if head is None or not self.ledger.enter(head, recovered=True, paused=files.is_paused()):
+        if not enter_stored(self.ledger, files):
             return False
-        if files.is_cancelled():
-            self.ledger.cancel(head.id)
         self.doorbell.ring_control()
         return True

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 # A store takes 255 bytes between two slashes; page numbers and "_res.json" need some of them.
 MOST_BYTES = 200
 PAGE_LIKE = re.compile(r"_\d+$|\.$")
+SHORTENED_LIKE = re.compile(r"~[0-9a-f]{16}(\.[^.]*)?\Z")
 
 
 def clean(name: str) -> str:
@@ -70,9 +71,9 @@ class Names:
 
 
 def _shortened(base: str) -> str:
-    """The file name, or where it is too long its beginning and a hash of the whole."""
+    """The file name, or where it is too long, or could be such a one's, its beginning and a hash of the whole."""
     data = base.encode()
-    if len(data) <= MOST_BYTES:
+    if len(data) <= MOST_BYTES and not SHORTENED_LIKE.search(base):
         return base
     suffix = PurePosixPath(base).suffix[:16]
     digest = hashlib.sha256(data).hexdigest()[:16]
