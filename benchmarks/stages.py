@@ -35,7 +35,8 @@ from maskmill.worker.models import Model, load
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.rendering.draw import draw
 from maskmill.worker.rendering.encode import Subject, encode_image, encode_result, result_document
-from maskmill.worker.shards.shard_run import ItemTask, ShardRun
+from maskmill.worker.shards.item_task import ItemTask
+from maskmill.worker.shards.shard_run import ShardRun
 from maskmill.worker.sources.fetch import Fetcher
 
 MODEL = "yolo11n-seg"
