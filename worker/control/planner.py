@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import RequestError
@@ -38,6 +39,9 @@ from maskmill.worker.sources.pages import items_of
 CHUNK_ENTRIES = 1024
 # A worker that looks into a chunk makes the planning due again; these are for one that does not come.
 WAIT_SECONDS, LOOK_AGAIN_SECONDS = 3.0, 30.0
+
+# A cursor is made for the last item of a page alone.
+CursorMaker = Callable[[], PlanCursor]
 
 
 class NotExpandedYet(Exception):
@@ -155,12 +159,12 @@ class Planning:
                 raise RequestError(f"the job has more than {most} items, the most one job may have")
             items = tuple(item.model_copy(update={"number": first + place}) for place, (item, _) in enumerate(run))
             last = len(run) < self.job.page_size
-            yield PlanPage(number=number, items=items, cursor=None if last else run[-1][1])
+            yield PlanPage(number=number, items=items, cursor=None if last else run[-1][1]())
             if last:
                 return
 
-    def _items(self, cursor: PlanCursor) -> Iterator[tuple[Item, PlanCursor]]:
-        """The items behind the cursor, not numbered yet, each with the cursor behind it."""
+    def _items(self, cursor: PlanCursor) -> Iterator[tuple[Item, CursorMaker]]:
+        """The items behind the cursor, not numbered yet, each with what makes the cursor behind it."""
         chunks = cursor.chunks
         if cursor.inside is not None:
             chunk = self.files.chunk(chunks - 1)
@@ -171,7 +175,7 @@ class Planning:
         listed = entries(self.job, self.planner.settings, cursor.listing)
         while run := list(itertools.islice(listed, CHUNK_ENTRIES)):
             if all(_is_plain(entry) for entry in run):
-                yield from ((_item(entry), PlanCursor(listing=_behind(entry), chunks=chunks)) for entry in run)
+                yield from ((_item(entry), partial(_cursor_behind, entry, chunks)) for entry in run)
                 continue
             after = _behind(run[-1]) if len(run) == CHUNK_ENTRIES else None
             chunk = self._stored(Chunk(number=chunks, after=after, entries=tuple(run)))
@@ -189,7 +193,7 @@ class Planning:
         assert stored is not None, "it was stored just now"
         return stored
 
-    def _items_inside(self, chunk: Chunk, inside: tuple[int, int | None] | None) -> Iterator[tuple[Item, PlanCursor]]:
+    def _items_inside(self, chunk: Chunk, inside: tuple[int, int | None] | None) -> Iterator[tuple[Item, CursorMaker]]:
         expansions = self._expansions(chunk.number)
         for number, entry in enumerate(chunk.entries):
             if inside is not None and number < inside[0]:
@@ -197,7 +201,7 @@ class Planning:
             for item in items_of(entry, expansions.get(number)):
                 here = (number, item.page_index)
                 if inside is None or here[0] > inside[0] or (here[1] is not None and here[1] > (inside[1] or 0)):
-                    yield item, PlanCursor(listing=chunk.after, chunks=chunk.number + 1, inside=here)
+                    yield item, partial(PlanCursor, listing=chunk.after, chunks=chunk.number + 1, inside=here)
 
     def _expansions(self, chunk: int) -> dict[int, Expansion]:
         """What a worker found; it is asked where none has looked yet. Raises NotExpandedYet after a while."""
@@ -227,6 +231,10 @@ def _is_plain(entry: Entry) -> bool:
 def _item(entry: Entry) -> Item:
     (item,) = items_of(entry, None)
     return item
+
+
+def _cursor_behind(entry: Entry, chunks: int) -> PlanCursor:
+    return PlanCursor(listing=_behind(entry), chunks=chunks)
 
 
 def _behind(entry: Entry) -> ListingCursor:
