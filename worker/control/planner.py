@@ -2,7 +2,8 @@
 
 The planner only lists. Entries that may have pages are stored as a chunk, and a worker looks into them. It goes on from
 the ledger's cursor and may be killed anywhere: a page or chunk that is stored already is adopted as it is, never made
-anew. It lists as fast as it can; how many shards can be claimed at once is the ledger's to bound.
+anew. It lists as fast as it can, but gives way, once its turn is over, to other control work that is due; how many
+shards can be claimed at once is the ledger's to bound.
 """
 
 from __future__ import annotations
@@ -39,9 +40,23 @@ from maskmill.worker.sources.pages import items_of
 CHUNK_ENTRIES = 1024
 # A worker that looks into a chunk makes the planning due again; these are for one that does not come.
 WAIT_SECONDS, LOOK_AGAIN_SECONDS = 3.0, 30.0
-
 # A cursor is made for the last item of a page alone.
 CursorMaker = Callable[[], PlanCursor]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How long a planner lists before it gives way: so many seconds, and so many times as long as its first page took.
+
+    Where a large folder has to be read first, the next turn begins with that again.
+    """
+
+    seconds: float = 10.0
+    first_pages: float = 4.0
+
+    def end(self, begun: float, first_page: float) -> float:
+        """When it is over; `begun` and `first_page` are times too."""
+        return begun + max(self.seconds, self.first_pages * (first_page - begun))
 
 
 class NotExpandedYet(Exception):
@@ -56,9 +71,10 @@ class Planner:
     storage: Storage
     ledger: Ledger
     doorbell: Doorbell
+    turn: Turn = Turn()
 
     def run(self, work: Work, in_hand: InHand) -> float | None:
-        """Go on planning the job until it is planned, or a worker has to look into a chunk first."""
+        """Go on planning the job until it is planned, others wait, or a worker has to look into a chunk first."""
         start = self.ledger.begin_plan(work.job_id, work)
         if start is None:
             return None
@@ -67,10 +83,10 @@ class Planner:
         if job is None:
             raise RequestError("its job.json is not in the storage any more")
         try:
-            Planning(self, work, in_hand, files, job, start).run()
+            whole = Planning(self, work, in_hand, files, job, start).run()
         except NotExpandedYet:
             return LOOK_AGAIN_SECONDS
-        return None
+        return None if whole else 0
 
     def give_up(self, work: Work, reason: str) -> float | None:
         """The job fails."""
@@ -92,18 +108,23 @@ class Planning:
     at: PlanStart
     _going: bool = field(default=True)
 
-    def run(self) -> None:
-        """Adopt what is stored, then list on."""
+    def run(self) -> bool:
+        """Adopt what is stored, then list on; False where it gave way before all was listed."""
         if self.at.recovered and not self.at.pages:
             self._adopt_rollups()
         cursor = self._adopt_pages()
         if cursor is None:
-            return
+            return True
+        begun, turn_over = time.monotonic(), None
         for page in self._pages(cursor):
+            turn_over = turn_over or self.planner.turn.end(begun, time.monotonic())
             self.files.store_page(page)
             self._add(PlannedPages(1, shards_of(len(page.items), self.job), len(page.items), page.cursor))
-            if not self._going:
-                return
+            if not self._going or page.cursor is None:
+                break
+            if time.monotonic() >= turn_over and self.planner.ledger.due_work():
+                return False
+        return True
 
     def _adopt_rollups(self) -> None:
         for number in itertools.count():
