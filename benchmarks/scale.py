@@ -4,8 +4,8 @@ Run `python -m benchmarks.scale`, or one part of it with `--part`. Nothing is se
 inputs, workers have every outcome at once (1 % fail), and a storage in a folder takes a fixed time a call. Redis is a
 real one. The planner, the workers, the closer and the client that lists failed items have a process each.
 
-plan    planning alone with no workers and no end to the window: once at 0 ms a storage call for each of two sizes, once
-        at the time a call that is asked for, once more with the inputs' first bytes as slow as that
+plan    planning alone with no workers: at 0 ms a storage call for each of two sizes, then slow
+kills   planning, slow, by planners that are killed -9 one after the other, against planning in one go
 run     planning, claiming and committing at once with the window of the settings, then closing, then listing the failed
         items page by page; at 0 ms and slow
 close   closing and listing alone, slow, after a run at 0 ms
@@ -22,11 +22,13 @@ import time
 from dataclasses import dataclass
 
 from benchmarks.at_scale.bench import MODEL, Bench, surroundings
+from benchmarks.at_scale.control import sweeper
 from benchmarks.at_scale.figures import Figures
 from benchmarks.at_scale.folder import make
+from benchmarks.at_scale.killing import Plan, plan_with_kills
 from benchmarks.at_scale.meter import Meter, Peak
 from benchmarks.at_scale.process import Report, Role, alone
-from benchmarks.at_scale.sweeping import OpenState, open_jobs, sweeper
+from benchmarks.at_scale.sweeping import OpenState, open_jobs
 from benchmarks.machine import machine
 from maskmill.shared.doorbell import CONTROL_QUEUE, queue_name
 from maskmill.shared.jobs.records import Job
@@ -34,7 +36,7 @@ from maskmill.shared.jobs.records import Job
 BULK_QUEUE = queue_name("bulk", MODEL)
 OPEN_JOBS = 1000
 STATES: tuple[OpenState, ...] = ("queued", "running", "leased")
-NO_WINDOW = 10**9
+KILLS, KILLED_KEYS = 20, 200_000
 
 
 @dataclass(frozen=True)
@@ -65,28 +67,36 @@ def main() -> None:
 
 def plan(sizes: Sizes) -> None:
     """Planning alone."""
-    for count, seconds, head_seconds in (
-        (sizes.fast // 10, 0.0, 0.0),
-        (sizes.fast, 0.0, 0.0),
-        (sizes.slow, sizes.seconds, 0.0),
-        (sizes.slow, sizes.seconds, sizes.seconds),
-    ):
-        with surroundings(seconds, head_seconds, window_shards=NO_WINDOW) as bench:
-            title = f"planning alone, {count:,} items, {_speed(seconds)}"
-            _plan(bench, count, title + (", first bytes as slow" if head_seconds else ""))
+    for count, seconds in ((sizes.fast // 10, 0.0), *sizes.runs()):
+        with surroundings(seconds) as bench:
+            _plan(bench, count, f"planning alone, {count:,} items, {_speed(seconds)}")
 
 
 def _plan(bench: Bench, count: int, title: str) -> None:
     meter = Meter(bench.settings)
     job = bench.accept(count)
     planner = Role("control", "plan", bench, job.id)
-    bench.ring_plan(job)
+    bench.ring()
     planner.go()
     report = planner.report()
     figures = Figures(title, count)
     figures.rate("planning", report.seconds)
     figures.role("planning", report)
     _redis(figures, meter)
+
+
+def kills(sizes: Sizes) -> None:
+    """Planning with planners that die, and what differs from planning with one that does not: nothing."""
+    plans = []
+    print(f"\n## planning {KILLED_KEYS:,} items with and without kills, {_speed(sizes.seconds)}\n")
+    for times in (0, KILLS):
+        with surroundings(sizes.seconds, lease_seconds=1) as bench:
+            job, started = bench.accept(KILLED_KEYS), time.monotonic()
+            between = plan_with_kills(bench, job.id, KILLED_KEYS, times)
+            taken = time.monotonic() - started
+            plans.append(Plan.read(bench.at(0), job.id))
+        print(f"{times:2} kills, {between:2} behind a page that was not counted {taken:8.1f} s  {plans[-1]}")
+    print("the same plan" if plans[0] == plans[1] else "NOT the same plan")
 
 
 def run(sizes: Sizes) -> None:
@@ -106,10 +116,10 @@ def _run(bench: Bench, count: int, title: str) -> None:
         planned, worked = planner.report(), workers.report()
     seconds = worked.ended - started
     figures = Figures(title, count)
-    figures.rate("planning", planned.seconds)
+    figures.rate("planning", planned.facts["planned"])
     figures.rate("until the last shard is committed", seconds)
     figures.role("planner", planned)
-    figures.growing("planner, plan bells heard", planned.facts["bells"])
+    figures.growing("planner, control bells heard", planned.facts["bells"])
     figures.role("workers", worked)
     figures.growing("workers, claims that found nothing", worked.facts["in_vain"])
     _redis(figures, meter)
@@ -138,8 +148,8 @@ def close(sizes: Sizes) -> None:
 def _begun(bench: Bench, count: int) -> tuple[Job, tuple[Role, Role]]:
     """A job whose bell is rung, and the planner and the workers that are ready to go."""
     job = bench.accept(count)
-    planner, workers = Role("control", "plan", bench, job.id), Role("workers", "work", bench, job.id)
-    bench.ring_plan(job)
+    planner, workers = Role("control", "serve", bench, job.id), Role("workers", "work", bench, job.id)
+    bench.ring()
     return job, (planner, workers)
 
 
@@ -201,7 +211,7 @@ def _speed(seconds: float) -> str:
     return f"{seconds * 1000:g} ms a storage call"
 
 
-PARTS = {"plan": plan, "run": run, "close": close, "sweep": sweep, "folder": folder}
+PARTS = {"plan": plan, "kills": kills, "run": run, "close": close, "sweep": sweep, "folder": folder}
 
 if __name__ == "__main__":
     main()

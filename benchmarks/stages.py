@@ -24,6 +24,7 @@ from benchmarks.pictures import data_folder, picture_files, repeat
 from benchmarks.processor import undisturbed
 from benchmarks.recorded import NAME, record
 from maskmill.shared.egress.http import Egress
+from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Item, Job, Options
 from maskmill.shared.jobs.sources import FileBytes, PathSource
 from maskmill.shared.ledger import ShardLease
@@ -35,7 +36,8 @@ from maskmill.worker.models import Model, load
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.rendering.draw import draw
 from maskmill.worker.rendering.encode import Subject, encode_image, encode_result, result_document
-from maskmill.worker.shards.shard_run import ItemTask, ShardRun
+from maskmill.worker.shards.item_task import ItemTask
+from maskmill.worker.shards.shard_run import ShardRun
 from maskmill.worker.sources.fetch import Fetcher
 
 MODEL = "yolo11n-seg"
@@ -122,7 +124,7 @@ def _run_shard(pipeline: Pipeline, model: Model, settings: Settings, files: list
     over = threading.Event()
     run = ShardRun(ShardLease(job.id, 0, 1, 0), job, items, lambda _: over.set())
     for item in items:
-        pipeline.put(ItemTask(run, item, model, storage, fetcher))
+        pipeline.put(ItemTask(run, item, model, JobFiles(storage, job.id), fetcher))
     over.wait()
     failures = [outcome.error for outcome in run.outcomes if outcome.error]
     if failures:

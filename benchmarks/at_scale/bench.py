@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.at_scale.storage import SlowStorage
 from maskmill.shared.doorbell import Doorbell
-from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Job, Options, new_job_id
 from maskmill.shared.jobs.sources import PathSource
 from maskmill.shared.ledger import Ledger
@@ -25,12 +25,11 @@ MADE_UP = "/made-up/"
 
 @dataclass(frozen=True)
 class Bench:
-    """What a role's process needs; `seconds` a storage call, `head_seconds` the first bytes of an input."""
+    """What a role's process needs; `seconds` a storage call."""
 
     settings: Settings
     folder: Path
     seconds: float = 0
-    head_seconds: float = 0
 
     def storage(self) -> SlowStorage:
         """The storage, with a count of its own."""
@@ -55,20 +54,20 @@ class Bench:
         path = PathSource(path=f"{MADE_UP}{count}")
         options, size = Options(model=MODEL), self.settings.shard_size
         job = Job(id=new_job_id(), created_at=time.time(), sources=(path,), options=options, shard_size=size)
-        storage = SlowStorage(self.folder)
-        storage.put(keys.open_marker(job.id), b"")
-        storage.put(keys.job(job.id), job.model_dump_json().encode())
-        self.ledger().enter(job)
+        JobFiles(SlowStorage(self.folder), job.id).store_job(job)
+        ledger = self.ledger()
+        ledger.enter(job.head)
+        ledger.disconnect()
         return job
 
-    def ring_plan(self, job: Job) -> None:
+    def ring(self) -> None:
         """Ring as the API does once a job is entered."""
-        Doorbell(self.settings).ring_plan(job.id)
+        Doorbell(self.settings).ring_control()
 
 
 @contextlib.contextmanager
-def surroundings(seconds: float = 0, head_seconds: float = 0, **more: object) -> Iterator[Bench]:
+def surroundings(seconds: float = 0, **more: object) -> Iterator[Bench]:
     """An empty Redis and an empty folder; `more` are settings that differ from the defaults."""
     with tempfile.TemporaryDirectory(prefix="scale-", ignore_cleanup_errors=True) as name, run_redis() as redis:
         given = {"redis_url": redis.url, "storage_url": f"file://{name}", "log_level": "WARNING", **more}
-        yield Bench(Settings.model_validate(given), Path(name), seconds, head_seconds)
+        yield Bench(Settings.model_validate(given), Path(name), seconds)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks.at_scale.bench import Bench
+from benchmarks.at_scale.control import control
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
-from maskmill.shared.doorbell import Doorbell
-from maskmill.shared.egress.http import Egress
-from maskmill.shared.replies import Replies
-from maskmill.worker.control.finalizer import Closer
 
 
 def close(bench: Bench, job_id: str, begin: Begin) -> Report:
     """Close the job as the control worker does."""
     storage = bench.storage()
-    closer = Closer(bench.settings, storage, bench.ledger())
+    worker = control(bench, storage)
     begin()
     watch = Stopwatch(storage)
-    closer.close(job_id)
-    return watch.report()
+    worker.runner.run()
+    report = watch.report()
+    if worker.ledger.is_open(job_id):
+        raise RuntimeError(f"job {job_id} is not closed")
+    return report
 
 
 def list_failed(bench: Bench, job_id: str, begin: Begin) -> Report:
@@ -25,9 +27,8 @@ def list_failed(bench: Bench, job_id: str, begin: Begin) -> Report:
     from maskmill.api.endpoints.items import ItemsQuery, page
     from maskmill.api.services import Services
 
-    settings, storage = bench.settings, bench.storage()
-    replies = Replies(settings.redis_url, settings.redis_prefix, bound=1, keep_seconds=1)
-    held = Services(settings, storage, bench.ledger(), Doorbell(settings), replies, Egress(settings))
+    storage = bench.storage()
+    held = replace(Services.open(bench.settings), storage=storage)
     begin()
     watch = Stopwatch(storage)
     pages = empty = found = 0

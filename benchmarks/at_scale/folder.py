@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmarks.at_scale.bench import Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
-from maskmill.shared.jobs.records import Job, new_job_id
+from maskmill.shared.jobs.records import Entry, Job, ListingCursor, new_job_id
 from maskmill.shared.jobs.sources import PathSource
-from maskmill.worker.sources.listing import Entry, entries
+from maskmill.worker.sources.listing import entries
 
 
 def make(folder: Path, count: int) -> None:
@@ -32,7 +32,8 @@ def list_folder(bench: Bench, job_id: str, begin: Begin) -> Report:
     first = _seconds_to_next(found)
     listed = 1 + sum(1 for _ in found)
     report = watch.report(first=first, listed=listed)
-    report.facts["resumed"] = _seconds_to_next(entries(job, settings, 0, f"{listed // 2:010d}.jpg"))
+    middle = ListingCursor(source=0, position=f"{listed // 2:010d}.jpg")
+    report.facts["resumed"] = _seconds_to_next(entries(job, settings, middle))
     return report
 
 

@@ -43,6 +43,11 @@ class Stopwatch:
         self._resident = _status("VmRSS")
         self._started, self._cpu = time.monotonic(), _cpu()
 
+    @property
+    def seconds(self) -> float:
+        """Since then."""
+        return time.monotonic() - self._started
+
     def report(self, **facts: float) -> Report:
         """What was done since then."""
         ended, cpu = time.monotonic(), _cpu() - self._cpu
@@ -75,6 +80,11 @@ class Role:
         report = cast(Report, self._line.recv())
         self._process.join()
         return report
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        self._process.kill()
+        self._process.join()
 
 
 def alone(module: str, name: str, bench: Bench, job_id: str) -> Report:

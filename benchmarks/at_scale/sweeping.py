@@ -1,13 +1,11 @@
-"""Many open jobs at once, in the state that is asked for, and sweeps over them."""
+"""Many open jobs at once, in the state that is asked for."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from benchmarks.at_scale.bench import MODEL, Bench
-from benchmarks.at_scale.storage import SlowStorage
-from maskmill.shared.doorbell import Doorbell
-from maskmill.worker.control.sweeper import Sweeper
+from maskmill.shared.ledger import PlannedPages
 
 OpenState = Literal["queued", "running", "leased"]
 
@@ -17,14 +15,10 @@ def open_jobs(bench: Bench, count: int, state: OpenState) -> None:
     ledger = bench.ledger()
     for _ in range(count):
         job = bench.accept(1)
-        lease = None if state == "queued" else ledger.claim_plan(job.id)
-        if lease is not None:
-            ledger.add_shard(lease, 0, 1, None)
-            ledger.end_plan(lease)
+        work = None if state == "queued" else ledger.claim_work()
+        if work is not None:
+            ledger.begin_plan(job.id, work)
+            ledger.add_pages(job.id, work, 0, PlannedPages(pages=1, shards=1, items=1, cursor=None))
+            ledger.end_work(work)
         if state == "leased":
             ledger.claim(MODEL, "somebody")
-
-
-def sweeper(bench: Bench, storage: SlowStorage) -> Sweeper:
-    """The sweeper as `worker.runtime.open_sweeper` makes it, on the slow storage."""
-    return Sweeper(bench.settings, storage, bench.ledger(), Doorbell(bench.settings))

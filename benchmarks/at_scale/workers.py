@@ -1,4 +1,4 @@
-"""Instant workers: claim.py as it is, on a pipeline that has every item's outcome at once; 1 % of the items fail.
+"""Instant workers: the claimer as it is, on a pipeline that has every item's outcome at once; 1 % of the items fail.
 
 No pictures are read and no artifacts stored: what is left of a worker is what it asks of the ledger and the storage
 for its shards.
@@ -14,19 +14,23 @@ from typing import cast
 
 from benchmarks.at_scale.bench import MODEL, Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
-from benchmarks.at_scale.source import MadeUpBytes
 from benchmarks.at_scale.storage import SlowStorage
 from maskmill.shared.connection import connect
 from maskmill.shared.doorbell import Doorbell
+from maskmill.shared.egress.http import Egress
 from maskmill.shared.jobs.records import Failure
 from maskmill.shared.jobs.results import image_name, json_name
 from maskmill.shared.ledger import Ledger, ShardLease
 from maskmill.worker.pipeline.pipeline import Pipeline
+from maskmill.worker.pipeline.progress import Progress
 from maskmill.worker.pipeline.task import Done
 from maskmill.worker.rendering.artifacts import Artifact, Rendered
 from maskmill.worker.shards.claimer import Claimer
+from maskmill.worker.shards.expansion import ChunkExpander
+from maskmill.worker.shards.item_task import ItemTask
 from maskmill.worker.shards.leases import Leases
-from maskmill.worker.shards.shard_run import ItemTask
+from maskmill.worker.sources.fetch import Fetcher
+from maskmill.worker.sources.pages import Expander
 
 CLAIMERS = 4
 IDLE_SECONDS = 0.1
@@ -66,7 +70,10 @@ class WatchedLedger(Ledger):
 def work(bench: Bench, job_id: str, begin: Begin) -> Report:
     """Claim and commit until the job is over."""
     settings, storage = bench.settings, bench.storage()
-    ledgers = [WatchedLedger(settings.redis_url, settings.redis_prefix) for _ in range(CLAIMERS)]
+    ledgers = [
+        WatchedLedger(settings.redis_url, settings.redis_prefix, lease_seconds=settings.lease_seconds)
+        for _ in range(CLAIMERS)
+    ]
     redis, job = connect(settings.redis_url, text=True), f"{settings.redis_prefix}:job:{job_id}"
     over = threading.Event()
     threads = [
@@ -88,8 +95,9 @@ def work(bench: Bench, job_id: str, begin: Begin) -> Report:
 
 def _claim(bench: Bench, storage: SlowStorage, ledger: Ledger, owner: str, over: Callable[[], bool]) -> None:
     pipeline, doorbell = cast(Pipeline, InstantPipeline()), Doorbell(bench.settings)
-    fetcher, leases = MadeUpBytes(0), Leases(ledger)
-    claimer = Claimer(owner, pipeline, storage, ledger, doorbell, fetcher, leases, over)
+    fetcher, leases = Fetcher(bench.settings, storage, Egress(bench.settings)), Leases(ledger)
+    expander = ChunkExpander(ledger, Expander(bench.settings, storage, fetcher), Progress())
+    claimer = Claimer(owner, pipeline, storage, ledger, doorbell, fetcher, expander, leases, over)
     threading.Thread(target=_renew, args=(leases, over, ledger.lease_seconds / 4), daemon=True).start()
     while not over():
         claimer.run()

@@ -114,8 +114,12 @@ class JobFiles:
 
     def page(self, number: int) -> PlanPage | None:
         """A plan page."""
-        data = self._read(keys.page(self.job_id, number))
+        data = self.page_data(number)
         return PlanPage.decode(data) if data else None
+
+    def page_data(self, number: int) -> bytes | None:
+        """A plan page as it is stored, for `PlanPage.decode_shard`."""
+        return self._read(keys.page(self.job_id, number))
 
     def page_count(self, known: int = 0) -> int:
         """How many plan pages are stored, where `known` are known to be; they are numbered without a gap."""
@@ -154,9 +158,9 @@ class JobFiles:
         in_order = sorted(outcomes, key=_number)
         data = encode_lines(in_order)
         key = keys.outcome(self.job_id, shard)
-        if not self.storage.put(key, data, if_absent=True):
-            data = self.storage.get(key)
-        return count(_decode_outcomes(data))
+        if self.storage.put(key, data, if_absent=True):
+            return count(in_order)
+        return count(_decode_outcomes(self.storage.get(key)))
 
     def outcomes(self, shard: int) -> list[Outcome] | None:
         """A shard's outcomes, by number of the item."""

@@ -224,8 +224,7 @@ class PlanPage(Wire):
 
     def shard(self, number: int, head: JobHead) -> tuple[Item, ...]:
         """The items of a shard of this page."""
-        start = (number % SHARDS_A_PAGE) * head.shard_size
-        return self.items[start : start + head.shard_size]
+        return self.items[_span_in_page(number, head)]
 
     def encode(self) -> bytes:
         """JSON lines: a header, then one line an item."""
@@ -237,6 +236,12 @@ class PlanPage(Wire):
         first, *rest = data.splitlines()
         items = tuple(Item.model_validate_json(line) for line in rest)
         return cls.model_validate_json(first).model_copy(update={"items": items})
+
+    @staticmethod
+    def decode_shard(data: bytes, number: int, head: JobHead) -> tuple[Item, ...]:
+        """The items of one shard of an encoded page; the others are not looked at."""
+        _, *lines = data.splitlines()
+        return tuple(map(Item.model_validate_json, lines[_span_in_page(number, head)]))
 
 
 class Rollup(Wire):
@@ -300,6 +305,12 @@ class JobStatus(Wire):
 def page_of(shard: int) -> int:
     """The plan page that holds a shard's items."""
     return shard // SHARDS_A_PAGE
+
+
+def _span_in_page(shard: int, head: JobHead) -> slice:
+    """Where the items of a shard stand in its page."""
+    start = (shard % SHARDS_A_PAGE) * head.shard_size
+    return slice(start, start + head.shard_size)
 
 
 def rollup_of(shard: int) -> int:

@@ -135,6 +135,9 @@ class Finalizer:
             stored = ran.model_copy(update={"shards": last - first, "skipped": ran.skipped + left})
             if stored != ran:
                 files.store_rollup(stored)
+        else:
+            # Who stored it may have died before it did this.
+            self.ledger.forget_finished(files.job_id, number)
         return {"succeeded": stored.succeeded, "failed": stored.failed, "skipped": stored.skipped}
 
     def _skip_uncommitted(self, files: JobFiles, plan: _Plan, shards: range) -> None:

@@ -2,16 +2,18 @@
 
 The planner only lists. Entries that may have pages are stored as a chunk, and a worker looks into them. It goes on from
 the ledger's cursor and may be killed anywhere: a page or chunk that is stored already is adopted as it is, never made
-anew. It lists as fast as it can; how many shards can be claimed at once is the ledger's to bound.
+anew. It lists as fast as it can, but gives way, once its turn is over, to other control work that is due; how many
+shards can be claimed at once is the ledger's to bound.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import IllegalMove, NotFound, RequestError
@@ -40,6 +42,23 @@ from maskmill.worker.sources.pages import items_of
 CHUNK_ENTRIES = 1024
 # A worker that looks into a chunk makes the planning due again; these are for one that does not come.
 WAIT_SECONDS, LOOK_AGAIN_SECONDS = 3.0, 30.0
+# A cursor is made for the last item of a page alone.
+CursorMaker = Callable[[], PlanCursor]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How long a planner lists before it gives way: so many seconds, and so many times as long as its first page took.
+
+    Where a large folder has to be read first, the next turn begins with that again.
+    """
+
+    seconds: float = 10.0
+    first_pages: float = 4.0
+
+    def end(self, begun: float, first_page: float) -> float:
+        """When it is over; `begun` and `first_page` are times too."""
+        return begun + max(self.seconds, self.first_pages * (first_page - begun))
 
 
 class NotExpandedYet(Exception):
@@ -54,9 +73,10 @@ class Planner:
     storage: Storage
     ledger: Ledger
     doorbell: Doorbell
+    turn: Turn = Turn()
 
     def run(self, work: Work, in_hand: InHand) -> float | None:
-        """Go on planning the job until it is planned, or a worker has to look into a chunk first."""
+        """Go on planning the job until it is planned, others wait, or a worker has to look into a chunk first."""
         start = self.ledger.begin_plan(work.job_id, work)
         if start is None:
             return None
@@ -65,10 +85,10 @@ class Planner:
         if job is None:
             raise RequestError("its job.json is not in the storage any more")
         try:
-            Planning(self, work, in_hand, files, job, start).run()
+            whole = Planning(self, work, in_hand, files, job, start).run()
         except NotExpandedYet:
             return LOOK_AGAIN_SECONDS
-        return None
+        return None if whole else 0
 
     def give_up(self, work: Work, reason: str) -> float | None:
         """The job fails."""
@@ -91,18 +111,23 @@ class Planning:
     at: PlanStart
     _going: bool = field(default=True)
 
-    def run(self) -> None:
-        """Adopt what is stored, then list on."""
+    def run(self) -> bool:
+        """Adopt what is stored, then list on; False where it gave way before all was listed."""
         if self.at.recovered and not self.at.pages:
             self._adopt_rollups()
         cursor = self._adopt_pages()
         if cursor is None:
-            return
+            return True
+        begun, turn_over = time.monotonic(), None
         for page in self._pages(cursor):
+            turn_over = turn_over or self.planner.turn.end(begun, time.monotonic())
             self.files.store_page(page)
             self._add(PlannedPages(1, shards_of(len(page.items), self.job), len(page.items), page.cursor))
-            if not self._going:
-                return
+            if not self._going or page.cursor is None:
+                break
+            if time.monotonic() >= turn_over and self.planner.ledger.due_work():
+                return False
+        return True
 
     def _adopt_rollups(self) -> None:
         # Another planner may have died among them.
@@ -167,12 +192,12 @@ class Planning:
                 raise RequestError(f"the job has more than {most} items, the most one job may have")
             items = tuple(item.model_copy(update={"number": first + place}) for place, (item, _) in enumerate(run))
             last = len(run) < self.job.page_size
-            yield PlanPage(number=number, items=items, cursor=None if last else run[-1][1])
+            yield PlanPage(number=number, items=items, cursor=None if last else run[-1][1]())
             if last:
                 return
 
-    def _items(self, cursor: PlanCursor) -> Iterator[tuple[Item, PlanCursor]]:
-        """The items behind the cursor, not numbered yet, each with the cursor behind it."""
+    def _items(self, cursor: PlanCursor) -> Iterator[tuple[Item, CursorMaker]]:
+        """The items behind the cursor, not numbered yet, each with what makes the cursor behind it."""
         chunks = cursor.chunks
         if cursor.inside is not None:
             chunk = self.files.chunk(chunks - 1)
@@ -183,7 +208,7 @@ class Planning:
         listed = entries(self.job, self.planner.settings, cursor.listing)
         while run := list(itertools.islice(listed, CHUNK_ENTRIES)):
             if all(_is_plain(entry) for entry in run):
-                yield from ((_item(entry), PlanCursor(listing=_behind(entry), chunks=chunks)) for entry in run)
+                yield from ((_item(entry), partial(_cursor_behind, entry, chunks)) for entry in run)
                 continue
             after = _behind(run[-1]) if len(run) == CHUNK_ENTRIES else None
             chunk = self._stored(Chunk(number=chunks, after=after, entries=tuple(run)))
@@ -201,7 +226,7 @@ class Planning:
         assert stored is not None, "it was stored just now"
         return stored
 
-    def _items_inside(self, chunk: Chunk, inside: tuple[int, int | None] | None) -> Iterator[tuple[Item, PlanCursor]]:
+    def _items_inside(self, chunk: Chunk, inside: tuple[int, int | None] | None) -> Iterator[tuple[Item, CursorMaker]]:
         expansions = self._expansions(chunk.number)
         for number, entry in enumerate(chunk.entries):
             if inside is not None and number < inside[0]:
@@ -209,7 +234,7 @@ class Planning:
             for item in items_of(entry, expansions.get(number)):
                 here = (number, item.page_index)
                 if inside is None or here[0] > inside[0] or (here[1] is not None and here[1] > (inside[1] or 0)):
-                    yield item, PlanCursor(listing=chunk.after, chunks=chunk.number + 1, inside=here)
+                    yield item, partial(PlanCursor, listing=chunk.after, chunks=chunk.number + 1, inside=here)
 
     def _expansions(self, chunk: int) -> dict[int, Expansion]:
         """What a worker found; it is asked where none has looked yet. Raises NotExpandedYet after a while."""
@@ -239,6 +264,10 @@ def _is_plain(entry: Entry) -> bool:
 def _item(entry: Entry) -> Item:
     (item,) = items_of(entry, None)
     return item
+
+
+def _cursor_behind(entry: Entry, chunks: int) -> PlanCursor:
+    return PlanCursor(listing=_behind(entry), chunks=chunks)
 
 
 def _behind(entry: Entry) -> ListingCursor:

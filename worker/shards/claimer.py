@@ -60,7 +60,7 @@ class Claimer:
     _committing: ThreadPoolExecutor = field(init=False)
     _expanding: ThreadPoolExecutor = field(init=False)
     _job: Callable[[str], KnownJob] = field(init=False)
-    _page: Callable[[str, int], PlanPage] = field(init=False)
+    _page: Callable[[str, int], bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         # Neither changes once it is stored.
@@ -112,7 +112,8 @@ class Claimer:
         if stored is not None:
             self._finish(lease, count(stored))
             return
-        items = self._page(lease.job_id, page_of(lease.shard)).shard(lease.shard, known.head)
+        page = self._page(lease.job_id, page_of(lease.shard))
+        items = PlanPage.decode_shard(page, lease.shard, known.head)
         run = ShardRun(lease, known.head, items, self._commit_soon, known.passwords)
         self.leases.hold(run)
         if not run.items:
@@ -133,8 +134,8 @@ class Claimer:
             raise KeyNotFound(f"head.json of job {job_id} is not in the storage any more")
         return KnownJob(head, files.passwords(head))
 
-    def _read_page(self, job_id: str, number: int) -> PlanPage:
-        page = self._files(job_id).page(number)
+    def _read_page(self, job_id: str, number: int) -> bytes:
+        page = self._files(job_id).page_data(number)
         if page is None:
             raise KeyNotFound(f"page {number} of the plan of job {job_id} is not in the storage any more")
         return page

@@ -22,11 +22,12 @@ from maskmill.worker.sources.fetch import Fetcher
 from maskmill.worker.sources.listing import entries
 
 LOOK_AHEAD = 16
+A_PICTURE = Expansion(entry=0)
 
 
 def items_of(entry: Entry, expansion: Expansion | None) -> Iterator[Item]:
     """The items of an entry, not numbered yet; without an `expansion` it is one picture."""
-    found = expansion or Expansion(entry=0)
+    found = expansion or A_PICTURE
     item = Item(
         number=0,
         input_path=entry.input_path,
