@@ -24,16 +24,19 @@ MaskmillError
 │   ├── UrlNotFound             404 or 410
 │   ├── UrlFailed               another HTTP status that will not get better
 │   ├── UrlTooLarge             the body passes the byte limit
+│   ├── ResultTooLarge          its masks are too large for the form asked for
+│   ├── ObjectRefused           the store works, and refuses this one object
 │   └── WorkerCrashed           the input killed its worker twice
 ├── Unavailable             a service does not answer                      503, retried
-│   ├── StorageUnavailable
-│   ├── LedgerUnavailable
+│   ├── StorageUnavailable      the store is away or full
+│   ├── LedgerUnavailable       Redis is away, or in a state that an operator mends
 │   ├── UrlTimeout              the server did not deliver in time
 │   ├── UrlUnreachable          no connection, or a 5xx / 429 answer
 │   ├── Overloaded              the interactive queue is full
 │   └── ReplyTimeout            nobody answered the interactive request in time (504)
 ├── StorageError            the store answered, and said no
-│   ├── StorageRefused          wrong keys, no bucket, no permission
+│   ├── StorageRefused          wrong credentials, no bucket, no permission: the work waits, loudly
+│   ├── InvalidKey              a key that no store, or not this one, can hold
 │   └── KeyNotFound             nothing is stored under that key
 ├── LedgerError             a move that the ledger's tables do not hold
 │   └── IllegalMove             the job's state does not lead there
@@ -156,6 +159,10 @@ class UrlTooLarge(InputError):
 
 class ResultTooLarge(InputError):
     code = "result_too_large"
+
+
+class ObjectRefused(InputError):
+    code = "object_refused"
 
 
 class WorkerCrashed(InputError):
