@@ -14,7 +14,7 @@ from maskmill.shared.storage import Storage, open_storage
 
 
 class Disk:
-    """The names that a power cut would take: made in a folder, not yet synced with it. It listens and alters nothing."""
+    """The names that a power cut would take: made in a folder, not synced with it yet. It only listens."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost: set[Path] = set()
