@@ -142,8 +142,9 @@ class LocalStorage:
     def _names(self, folder: str, prefix: bytes, start_after: bytes) -> Sequence[str]:
         """The folder's names in the order of their keys, folders with the slash that their keys go on with."""
         with self._reading(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            with os.scandir(self._root / folder) as entries:
-                names = (entry.name + "/" if entry.is_dir() else entry.name for entry in entries)
+            found = os.scandir(self._root / folder)
+            with found:
+                names = (entry.name + "/" if entry.is_dir() else entry.name for entry in found)
                 wanted = (name for name in names if _is_wanted(os.fsencode(folder + name), prefix, start_after))
                 return sorted(wanted, key=os.fsencode)
         return ()
