@@ -58,8 +58,8 @@ def outage() -> bool:
     return _waits.any()
 
 
-def trouble() -> str | None:
-    """What refuses its service to this process, since when and what to do about it; None where nothing does."""
+def trouble() -> str:
+    """What refuses its service to this process, since when and what to do about it; empty where nothing does."""
     return _waits.refusal()
 
 
@@ -111,13 +111,13 @@ class _Waits:
         with self._lock:
             return bool(self._waits)
 
-    def refusal(self) -> str | None:
-        """The refusal that a thread waits on longest."""
+    def refusal(self) -> str:
+        """The refusal that a thread waits on longest; empty where there is none."""
         with self._lock:
             refused = [wait for wait in self._waits.values() if isinstance(wait.error, StorageRefused)]
         first = min(refused, key=lambda wait: wait.since, default=None)
         if first is None:
-            return None
+            return ""
         since = datetime.fromtimestamp(first.since, UTC).isoformat(timespec="seconds")
         return f"refused since {since}: {first.error}"
 
