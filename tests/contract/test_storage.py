@@ -275,10 +275,11 @@ def test_one_job_does_not_reach_another_by_dots(storage: Storage, settings: Sett
 
 def test_a_key_and_the_storages_prefix_together_have_1024_bytes(s3_settings: Settings) -> None:
     storage = open_storage(s3_settings)
-    room = 1024 - len("some/prefix/")
-    longest = ("ü" * 127 + "/") * 5
-    longest = longest.encode()[: room - 3].decode("utf-8", "ignore") + "/"
-    longest += "x" * (room - len(longest.encode()))
+    prefix = s3_settings.storage_url.removeprefix("s3://").partition("/")[2]
+    room = 1024 - len(f"{prefix}/")
+    # Bytes are counted, not characters: folders of 127 of two bytes each, and a name that fills the rest.
+    folders = ("ü" * 127 + "/") * 3
+    longest = folders + "x" * 200 + "/" + "x" * (room - len(folders.encode()) - 201)
     storage.put(longest, b"x")
     assert storage.get(longest) == b"x"
     assert list(storage.list(longest)) == [longest]
