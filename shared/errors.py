@@ -26,16 +26,17 @@ MaskmillError               a fault of Maskmill's own; the log has more
 │   ├── UrlFailed               the server answered another status that will not get better
 │   ├── UrlTooLarge             the body is larger than MASKMILL_MAX_INPUT_BYTES
 │   ├── ResultTooLarge          the dense masks would be too large; use rle
+│   ├── ObjectRefused           the storage works, and refuses this one object
 │   └── WorkerCrashed           the input killed its worker twice
 ├── Unavailable             a service does not answer now
-│   ├── StorageUnavailable      the storage does not answer
-│   ├── LedgerUnavailable       Redis does not answer
+│   ├── StorageUnavailable      the storage does not answer, or is full
+│   ├── LedgerUnavailable       Redis does not answer, or is in a state that an operator mends; the reason says which
 │   ├── UrlTimeout              the server did not deliver within MASKMILL_URL_TIMEOUT
 │   ├── UrlUnreachable          no connection, or a 5xx or 429 answer
 │   ├── Overloaded              too many requests wait, or too many bytes are read at once; try again after Retry-After
 │   └── ReplyTimeout            no worker answered within MASKMILL_INTERACTIVE_TIMEOUT
 ├── StorageError            the storage answered, and said no
-│   ├── StorageRefused          wrong keys, no bucket or no permission
+│   ├── StorageRefused          wrong keys, no bucket or no permission; the work waits
 │   ├── InvalidKey              a name that the storage cannot hold
 │   └── KeyNotFound             nothing is stored under that key
 ├── LedgerError             a move that the ledger does not allow
@@ -163,6 +164,10 @@ class UrlTooLarge(InputError):
 
 class ResultTooLarge(InputError):
     code = "result_too_large"
+
+
+class ObjectRefused(InputError):
+    code = "object_refused"
 
 
 class WorkerCrashed(InputError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -37,19 +36,21 @@ class PatientStorage:
     def size(self, key: str) -> int | None:
         return patiently(self.storage.size, key)
 
-    def list(self, prefix: str = "", start_after: str = "") -> Iterator[str]:
-        while True:
-            found = patiently(self._next_keys, prefix, start_after)
+    def list(self, prefix: str = "", start_after: str = "", limit: int | None = None) -> Iterator[str]:
+        left = limit
+        while left is None or left > 0:
+            wanted = KEYS_AT_ONCE if left is None else min(left, KEYS_AT_ONCE)
+            found = patiently(self._next_keys, prefix, start_after, wanted)
             yield from found
-            if len(found) < KEYS_AT_ONCE:
+            if len(found) < wanted:
                 return
-            start_after = found[-1]
+            start_after, left = found[-1], None if left is None else left - len(found)
 
     def delete(self, key: str) -> None:
         patiently(self.storage.delete, key)
 
-    def _next_keys(self, prefix: str, start_after: str) -> Sequence[str]:
-        return tuple(itertools.islice(self.storage.list(prefix, start_after), KEYS_AT_ONCE))
+    def _next_keys(self, prefix: str, start_after: str, limit: int) -> Sequence[str]:
+        return tuple(self.storage.list(prefix, start_after, limit))
 
-    def ping(self) -> None:
-        self.storage.ping()
+    def ping(self, *, fresh: bool = False) -> None:
+        self.storage.ping(fresh=fresh)

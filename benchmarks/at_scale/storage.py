@@ -49,8 +49,8 @@ class SlowStorage:
         with self._call("size"):
             return self._under.size(key)
 
-    def list(self, prefix: str = "", start_after: str = "") -> Iterator[str]:
-        found = self._under.list(prefix, start_after)
+    def list(self, prefix: str = "", start_after: str = "", limit: int | None = None) -> Iterator[str]:
+        found = self._under.list(prefix, start_after, limit)
         while True:
             # The page that ends a listing is an empty one, as S3Storage asks for.
             with self._call("list"):
@@ -63,9 +63,9 @@ class SlowStorage:
         with self._call("delete"):
             self._under.delete(key)
 
-    def ping(self) -> None:
+    def ping(self, *, fresh: bool = False) -> None:
         with self._call("ping"):
-            self._under.ping()
+            self._under.ping(fresh=fresh)
 
     @contextlib.contextmanager
     def _call(self, kind: str) -> Iterator[None]:

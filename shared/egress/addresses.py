@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from maskmill.shared.errors import InvalidRequest, UrlFailed, UrlRefused, UrlUnreachable
+from maskmill.shared.errors import InvalidRequest, UrlRefused
 
 Address = IPv4Address | IPv6Address
 
@@ -41,28 +40,9 @@ class AddressRule:
         """Whether a connection to the address may be made."""
         return is_public(address) or any(_unwrapped(address) in network for network in self._allowed)
 
-    def connect(self, host: str, port: int, seconds: float) -> socket.socket:
-        """A connection to one of the host's allowed addresses.
-
-        The address that was judged is the address connected to, so a name that resolves differently the next time
-        gains nothing. Raises UrlRefused, UrlFailed for no possible name, UrlUnreachable.
-        """
-        problem: OSError | None = None
-        for address in self._resolve(host, port):
-            try:
-                return socket.create_connection((str(address), port), seconds)
-            except OSError as error:
-                problem = error
-        raise UrlUnreachable(f"{host}:{port}: {problem}") from problem
-
-    def _resolve(self, host: str, port: int) -> list[Address]:
-        try:
-            answers = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-        except socket.gaierror as error:
-            raise UrlUnreachable(f"{host}: the name does not resolve ({error.strerror})") from error
-        except UnicodeError as error:
-            raise UrlFailed(f"{host!r} is no host name") from error
-        addresses = list(dict.fromkeys(ip_address(answer[4][0]) for answer in answers))
+    def choose(self, host: str, answers: Sequence[str]) -> list[Address]:
+        """The addresses, among those that the name `host` has, to which a connection may be made; else UrlRefused."""
+        addresses = list(dict.fromkeys(map(ip_address, answers)))
         allowed = [address for address in addresses if self.allows(address)]
         if not allowed:
             raise UrlRefused(

@@ -2,54 +2,57 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
+import ssl
 import threading
 import time
-from typing import Self
-
-from urllib3.connection import HTTPConnection
+from typing import Any, Self
 
 from maskmill.shared.errors import UrlTimeout
 
 
 class Deadline:
-    """Cuts the connection that its thread uses when time is up: timeouts a read would let a slow drip last for ever."""
+    """The end of what its thread does inside `with`, for each wait of a socket anew.
+
+    One time limit for a socket is a limit for each wait: a slow drip, of which a header's line needs one for each
+    byte, would last for ever.
+    """
 
     _current = threading.local()
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._ends = time.monotonic() + seconds
-        self._connection: HTTPConnection | None = None
-        self._timer: threading.Timer
 
     @classmethod
-    def watch(cls, connection: HTTPConnection) -> None:
-        """The fetch of this thread now uses `connection`."""
+    def limit(cls, sock: socket.socket) -> None:
+        """Let the socket's next wait end with the deadline of this thread; TimeoutError where that is over."""
+        deadline: Deadline | None = getattr(cls._current, "deadline", None)
+        if deadline is not None:
+            sock.settimeout(deadline.wait())
+
+    @classmethod
+    def of_this_thread(cls) -> Deadline:
+        """The deadline that this thread is inside of."""
         deadline: Deadline = cls._current.deadline
-        deadline._connection = connection
+        return deadline
 
     def __enter__(self) -> Self:
         self._current.deadline = self
-        self._start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        self._connection = None
+        del self._current.deadline
 
     def extend(self) -> None:
         """Start the time anew."""
-        self._timer.cancel()
         self._ends = time.monotonic() + self._seconds
-        self._start()
 
-    def left(self, url: str) -> float:
-        """Seconds until the end; UrlTimeout when there are none."""
+    def wait(self) -> float:
+        """Seconds until the end; TimeoutError when there are none."""
         left = self._ends - time.monotonic()
         if left <= 0:
-            raise self.error(url)
+            raise TimeoutError("time is up")
         return left
 
     def passed(self) -> bool:
@@ -59,14 +62,30 @@ class Deadline:
     def error(self, url: str) -> UrlTimeout:
         return UrlTimeout(f"{url}: not delivered within {self._seconds:g} s; MASKMILL_URL_TIMEOUT sets the limit")
 
-    def _start(self) -> None:
-        self._timer = threading.Timer(self._seconds, self._cut)
-        self._timer.daemon = True
-        self._timer.start()
 
-    def _cut(self) -> None:
-        connection = self._connection
-        sock = getattr(connection, "sock", None)
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+class TimedSocket(socket.socket):
+    """A socket whose every wait ends with the deadline of the thread that uses it."""
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        Deadline.limit(self)
+        return super().recv_into(*args, **kwargs)
+
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        Deadline.limit(self)
+        super().sendall(*args, **kwargs)
+
+
+class TimedTlsSocket(ssl.SSLSocket):
+    """The same over TLS; a handshake is one wait."""
+
+    def do_handshake(self, *args: Any, **kwargs: Any) -> None:
+        Deadline.limit(self)
+        super().do_handshake(*args, **kwargs)
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        Deadline.limit(self)
+        return super().recv_into(*args, **kwargs)
+
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        Deadline.limit(self)
+        super().sendall(*args, **kwargs)

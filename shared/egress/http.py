@@ -5,18 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
+import ssl
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 from urllib.parse import urljoin
 
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError, LocationValueError, SSLError
 from urllib3.exceptions import TimeoutError as NoAnswer
 
 from maskmill.shared.egress.addresses import AddressRule
-from maskmill.shared.egress.deadline import Deadline
+from maskmill.shared.egress.connect import Connector
+from maskmill.shared.egress.deadline import Deadline, TimedTlsSocket
 from maskmill.shared.egress.partial import Partial, announced_size
 from maskmill.shared.errors import (
     CannotStart,
@@ -30,7 +31,6 @@ from maskmill.shared.errors import (
 from maskmill.shared.settings import Settings
 
 MAX_REDIRECTS = 5
-CONNECT_SECONDS = 10.0
 PIECE, MEBIBYTE = 1 << 16, 1 << 20
 # What is not sent is as important: no cookies, no .netrc, no proxy of the environment, no compression to blow up.
 HEADERS = {"User-Agent": "maskmill", "Accept": "*/*", "Accept-Encoding": "identity"}
@@ -48,7 +48,8 @@ class Egress:
     def __init__(self, settings: Settings) -> None:
         self._seconds = settings.url_timeout
         self._max_bytes = settings.max_input_bytes
-        self._pools = _pools(AddressRule(settings.allow_networks), settings.fetch_threads + settings.api_threads)
+        threads = settings.fetch_threads + settings.api_threads
+        self._pools = _pools(Connector(AddressRule(settings.allow_networks), threads), threads)
 
     def fetch(self, url: str) -> bytes:
         """The whole body."""
@@ -82,7 +83,7 @@ class Egress:
         CannotStart: the disk does not take it.
         """
         with Deadline(self._seconds) as deadline, _errors(url, deadline):
-            response = self._follow(url, deadline, {**HEADERS, **partial.conditions(url)})
+            response = self._follow(url, {**HEADERS, **partial.conditions(url)})
             with contextlib.closing(response), _disk(partial.path), partial.open(url, response, size) as file:
                 renewed = done = file.tell()
                 while done < size and (piece := response.read1(PIECE)):
@@ -91,7 +92,6 @@ class Egress:
                     if done - renewed >= MEBIBYTE:
                         renewed = done
                         deadline.extend()
-            deadline.left(url)
         if done < size:
             raise UrlUnreachable(f"{url}: the body ended after {done} of {size} bytes")
 
@@ -101,15 +101,13 @@ class Egress:
 
     def _pieces(self, url: str) -> Generator[bytes, None, None]:
         with Deadline(self._seconds) as deadline, _errors(url, deadline):
-            response = self._follow(url, deadline)
+            response = self._follow(url)
             with contextlib.closing(response):
                 yield from self._body(url, response)
-            # A body of unknown length that was cut off looks like one that ended.
-            deadline.left(url)
 
-    def _follow(self, url: str, deadline: Deadline, headers: Mapping[str, str] = HEADERS) -> BaseHTTPResponse:
+    def _follow(self, url: str, headers: Mapping[str, str] = HEADERS) -> BaseHTTPResponse:
         for _ in range(MAX_REDIRECTS + 1):
-            response = self._ask(url, deadline, headers)
+            response = self._ask(url, headers)
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
                 _check_status(url, response)
@@ -118,16 +116,13 @@ class Egress:
             url = _joined(url, location)
         raise UrlFailed(f"{url}: more than {MAX_REDIRECTS} redirects")
 
-    def _ask(self, url: str, deadline: Deadline, headers: Mapping[str, str]) -> BaseHTTPResponse:
+    def _ask(self, url: str, headers: Mapping[str, str]) -> BaseHTTPResponse:
         if not url.lower().startswith(("http://", "https://")):
             raise UrlRefused(f"{url}: only http:// and https:// are fetched")
-        left = deadline.left(url)
-        timeout = Timeout(connect=min(CONNECT_SECONDS, left), read=left)
         return self._pools.request(
             "GET",
             url,
             headers=headers,
-            timeout=timeout,
             retries=False,
             redirect=False,
             preload_content=False,
@@ -145,16 +140,12 @@ class Egress:
             raise UrlTooLarge(f"{url}: more than {self._max_bytes} bytes; MASKMILL_MAX_INPUT_BYTES sets the limit")
 
 
-def _pools(rule: AddressRule, threads: int) -> PoolManager:
-    """A pool manager all of whose connections are made, and so judged, by `rule`."""
+def _pools(connector: Connector, threads: int) -> PoolManager:
+    """A pool manager all of whose connections are made, and so judged and timed, by `connector`."""
 
     class Plain(HTTPConnection):
         def _new_conn(self) -> socket.socket:
-            return rule.connect(self.host, self.port, float(self.timeout or CONNECT_SECONDS))
-
-        def request(self, *args: Any, **kwargs: Any) -> None:
-            Deadline.watch(self)
-            super().request(*args, **kwargs)
+            return connector.connect(self.host, self.port)
 
     class Secure(Plain, HTTPSConnection):
         pass
@@ -165,7 +156,9 @@ def _pools(rule: AddressRule, threads: int) -> PoolManager:
     class SecurePool(HTTPSConnectionPool):
         ConnectionCls = Secure
 
-    manager = PoolManager(num_pools=64, maxsize=threads)
+    context = ssl.create_default_context()
+    context.sslsocket_class = TimedTlsSocket
+    manager = PoolManager(num_pools=64, maxsize=threads, ssl_context=context)
     manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
     return manager
 

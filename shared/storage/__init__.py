@@ -8,15 +8,16 @@ from urllib.parse import unquote
 from maskmill.shared.errors import InvalidRequest
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage.local import LocalStorage
+from maskmill.shared.storage.probe import for_one_object, probe_atomic_create
 from maskmill.shared.storage.protocol import Storage
 
-__all__ = ["Storage", "open_storage"]
+__all__ = ["Storage", "for_one_object", "open_storage", "probe_atomic_create"]
 
 
 def open_storage(settings: Settings, url: str | None = None) -> Storage:
     """The storage at `url` (default: the settings' own): s3://bucket/prefix or file:///absolute/folder.
 
-    Nothing is connected yet; `ping` does that. InvalidRequest for any other URL.
+    Nothing is connected yet; `ping` does that. InvalidRequest for any other URL, or for a prefix that is too long.
     """
     url = url or settings.storage_url
     scheme, _, place = url.partition("://")

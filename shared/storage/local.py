@@ -3,73 +3,93 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from maskmill.shared.errors import KeyNotFound, StorageRefused, StorageUnavailable
-from maskmill.shared.storage.protocol import BYTES, check_key
+from maskmill.shared.errors import InvalidKey, KeyNotFound, MaskmillError, StorageRefused, StorageUnavailable
+from maskmill.shared.storage.probe import PROBES, Probe
+from maskmill.shared.storage.protocol import BYTES, PARTIAL, check_key, check_prefix
 
-PARTIAL = ".partial"
 ABANDONED_SECONDS = 3600
+KEPT_FOLDERS = 1024
+# No file system takes such a name, or not in this place.
+UNNAMEABLE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
+# Some network file systems sync no folders, and say so thus.
+UNSYNCED = {errno.EINVAL, errno.EBADF}
+REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 class LocalStorage:
-    """Bytes are written under `.partial/` and moved to their key in one step; leftovers of the killed are swept."""
+    """Bytes are written under `.partial/` and moved to their key in one step; leftovers of the killed are swept.
+
+    Every put ends on the disk, name and all: an outcomes file that survives a power cut must not name artifacts that
+    did not.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._partial = root / PARTIAL
+        self._probe = Probe(self)
+        self._make_folder = lru_cache(KEPT_FOLDERS)(_make_folder)
 
     def put(self, key: str, data: bytes, *, content_type: str = BYTES, if_absent: bool = False) -> bool:
         del content_type  # a file has none; its name tells
-        with self._errors(key), self._new_file() as (file, partial):
+        check_key(key)
+        with self._writing(key), self._new_file() as (file, partial):
             file.write(data)
             _flush(file)
-            return _move(partial, self._path(key), os.link if if_absent else os.replace)
+            return self._move(partial, key, os.link if if_absent else os.replace)
 
     def put_file(self, key: str, path: Path, *, content_type: str = BYTES) -> None:
         del content_type
-        with path.open("rb") as source, self._errors(key), self._new_file() as (file, partial):
+        check_key(key)
+        with path.open("rb") as source, self._writing(key), self._new_file() as (file, partial):
             shutil.copyfileobj(source, file, 1 << 20)
             _flush(file)
-            _move(partial, self._path(key), os.replace)
+            self._move(partial, key, os.replace)
 
     def get(self, key: str) -> bytes:
-        with self._errors(key):
-            return self._path(key).read_bytes()
+        path = self._path(key)
+        with self._reading(key):
+            return path.read_bytes()
 
     @contextlib.contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
-        with self._errors(key):
-            file = self._path(key).open("rb")
+        path = self._path(key)
+        with self._reading(key):
+            file = path.open("rb")
         with file:
             yield file
 
     def size(self, key: str) -> int | None:
         path = self._path(key)
-        with self._errors(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with self._reading(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return path.stat().st_size if path.is_file() else None
         return None
 
-    def list(self, prefix: str = "", start_after: str = "") -> Iterator[str]:
-        with self._errors(prefix):
-            yield from self._walk("", os.fsencode(prefix), os.fsencode(start_after))
+    def list(self, prefix: str = "", start_after: str = "", limit: int | None = None) -> Iterator[str]:
+        bounds = os.fsencode(check_prefix(prefix)), os.fsencode(check_prefix(start_after))
+        return itertools.islice(self._walk("", *bounds), limit)
 
     def delete(self, key: str) -> None:
-        with self._errors(key):
-            self._path(key).unlink(missing_ok=True)
+        path = self._path(key)
+        with self._reading(key):
+            path.unlink(missing_ok=True)
 
-    def ping(self) -> None:
-        with self._errors(""):
-            self._partial.mkdir(parents=True, exist_ok=True)
+    def ping(self, *, fresh: bool = False) -> None:
+        with self._writing(PARTIAL):
+            _make_folder(self._partial)
             self._sweep()
-        if not os.access(self._partial, os.W_OK | os.X_OK):
-            raise StorageRefused(f"{self._root}: this user may not write there")
+        next(self.list(PROBES), None)
+        self._probe(fresh=fresh)
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -80,7 +100,7 @@ class LocalStorage:
         try:
             file = partial.open("xb")
         except FileNotFoundError:
-            self._partial.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._partial)
             file = partial.open("xb")
         try:
             with file:
@@ -88,23 +108,46 @@ class LocalStorage:
         finally:
             partial.unlink(missing_ok=True)
 
+    def _move(self, partial: Path, key: str, move: Callable[[Path, Path], None]) -> bool:
+        """Give the written bytes their name, for good; False where there is one already."""
+        path = self._path(key)
+        try:
+            self._make_folders(key)
+            move(partial, path)
+        except FileExistsError:
+            # `mkdir` says it too, of a file where the key needs a folder.
+            if path.is_dir() or not path.parent.is_dir():
+                raise
+            _sync(path.parent)
+            return False
+        _sync(path.parent)
+        return True
+
+    def _make_folders(self, key: str) -> None:
+        parents = self._path(key).parents
+        for folder in reversed(parents[: key.count("/")]):
+            self._make_folder(folder)
+        if not parents[0].is_dir():
+            # Somebody has removed it since it was made.
+            self._make_folder.cache_clear()
+            _make_folder(parents[0])
+
     def _walk(self, folder: str, prefix: bytes, start_after: bytes) -> Iterator[str]:
-        for name in self._names(folder):
-            key = os.fsencode(folder + name)
+        for name in self._names(folder, prefix, start_after):
             if name.endswith("/"):
-                if _may_hold(key, prefix, start_after):
-                    yield from self._walk(folder + name, prefix, start_after)
-            elif key.startswith(prefix) and key > start_after:
+                yield from self._walk(folder + name, prefix, start_after)
+            else:
                 yield folder + name
 
-    def _names(self, folder: str) -> Sequence[str]:
+    def _names(self, folder: str, prefix: bytes, start_after: bytes) -> Sequence[str]:
         """The folder's names in the order of their keys, folders with the slash that their keys go on with."""
-        try:
-            with os.scandir(self._root / folder) as entries:
-                names = [entry.name + "/" if entry.is_dir() else entry.name for entry in entries]
-        except FileNotFoundError:
-            return []
-        return sorted((name for name in names if folder or name != f"{PARTIAL}/"), key=os.fsencode)
+        with self._reading(folder), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = os.scandir(self._root / folder)
+            with found:
+                names = (entry.name + "/" if entry.is_dir() else entry.name for entry in found)
+                wanted = (name for name in names if _is_wanted(os.fsencode(folder + name), prefix, start_after))
+                return sorted(wanted, key=os.fsencode)
+        return ()
 
     def _sweep(self) -> None:
         abandoned = time.time() - ABANDONED_SECONDS
@@ -114,15 +157,31 @@ class LocalStorage:
                     path.unlink()
 
     @contextlib.contextmanager
-    def _errors(self, key: str) -> Iterator[None]:
+    def _reading(self, key: str) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise KeyNotFound(f"{self._root}: nothing is stored under {key!r}") from error
-        except PermissionError as error:
-            raise StorageRefused(f"{self._root}/{key}: this user may not do that ({error.strerror})") from error
         except OSError as error:
-            raise StorageUnavailable(f"{self._root}/{key}: {error.strerror or error}") from error
+            raise self._problem(key, error) from error
+
+    @contextlib.contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+            reason = f"a folder keeps no object under {key!r} beside one under a part of that key"
+            raise InvalidKey(f"{self._root}: {reason}") from error
+        except OSError as error:
+            raise self._problem(key, error) from error
+
+    def _problem(self, key: str, error: OSError) -> MaskmillError:
+        reason = f"{self._root}/{key}: {error.strerror or error}"
+        if error.errno in UNNAMEABLE:
+            return InvalidKey(reason)
+        if error.errno in REFUSALS:
+            return StorageRefused(f"{reason}; let the user that runs Maskmill read and write there")
+        return StorageUnavailable(reason)
 
 
 def _flush(file: BinaryIO) -> None:
@@ -131,19 +190,37 @@ def _flush(file: BinaryIO) -> None:
     os.fdatasync(file.fileno())
 
 
-def _move(partial: Path, path: Path, move: Callable[[Path, Path], None]) -> bool:
+def _make_folder(folder: Path) -> None:
+    """The folder, and those above it that are not there, each with its name on the disk."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        move(partial, path)
+        folder.mkdir()
+    except FileNotFoundError:
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
     except FileExistsError:
-        # Also a file where the key needs a folder: `mkdir` says it with the same error.
-        if not path.parent.is_dir():
+        if not folder.is_dir():
             raise
+    # Also where another made it: who did may not have come so far yet.
+    _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """What was made and moved in the folder survives a power cut: a file's own flush does not hold its name."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSYNCED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _is_wanted(key: bytes, prefix: bytes, start_after: bytes) -> bool:
+    """Whether the key, or one that begins with it if it is a folder's, has `prefix` and comes after `start_after`."""
+    if key == os.fsencode(f"{PARTIAL}/"):
         return False
-    return True
-
-
-def _may_hold(folder: bytes, prefix: bytes, start_after: bytes) -> bool:
-    """Whether keys that begin with `folder` can begin with `prefix` and come after `start_after`."""
-    wanted = folder.startswith(prefix) or prefix.startswith(folder)
-    return wanted and (start_after < folder or start_after.startswith(folder))
+    if not key.endswith(b"/"):
+        return key.startswith(prefix) and key > start_after
+    wanted = key.startswith(prefix) or prefix.startswith(key)
+    return wanted and (start_after < key or start_after.startswith(key))

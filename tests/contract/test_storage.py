@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,16 +21,17 @@ from maskmill.shared.errors import (
     InvalidKey,
     InvalidRequest,
     KeyNotFound,
-    StorageError,
+    ObjectRefused,
     StorageRefused,
     StorageUnavailable,
     Unavailable,
 )
 from maskmill.shared.settings import Settings
-from maskmill.shared.storage import Storage, open_storage
+from maskmill.shared.storage import Storage, for_one_object, open_storage, probe_atomic_create
 from maskmill.shared.storage.s3 import S3Storage
 from tests.services import run_seaweed
 from tests.services.process import free_port
+from tests.services.s3_proxy import S3Proxy, s3_proxy
 from tests.services.seaweed_server import SECRET_KEY
 
 # In the order of their UTF-8 bytes; UTF-16 order would put the last before the last but one.
@@ -66,6 +69,14 @@ while True:
 def settings(request: pytest.FixtureRequest) -> Settings:
     chosen: Settings = request.getfixturevalue(f"{request.param}_settings")
     return chosen
+
+
+@pytest.fixture
+def proxied(s3_settings: Settings) -> Iterator[S3Proxy]:
+    """A proxy before the S3-compatible server."""
+    assert s3_settings.s3_endpoint
+    with s3_proxy(s3_settings.s3_endpoint) as proxy:
+        yield proxy
 
 
 @pytest.fixture
@@ -162,6 +173,54 @@ def test_pages_miss_nothing_and_repeat_nothing_where_a_server_sorts_otherwise(
     assert sorted(storage.list(), key=str.encode) == ORDERED
 
 
+@pytest.mark.parametrize("limit", [0, 1, 7, 8, 20, 100])
+def test_a_listing_may_end_after_so_many_keys(s3_settings: Settings, file_settings: Settings, limit: int) -> None:
+    bucket, _, prefix = s3_settings.storage_url.removeprefix("s3://").partition("/")
+    for storage in (S3Storage(s3_settings, bucket, prefix, page_size=7), open_storage(file_settings)):
+        keys = [f"n/{number:03d}" for number in range(20)]
+        for key in keys:
+            storage.put(key, b"")
+        assert list(storage.list("n/", limit=limit)) == keys[:limit]
+        assert list(storage.list("n/", start_after="n/004", limit=limit)) == keys[5 : 5 + limit]
+
+
+def test_a_listing_of_a_bucket_asks_for_a_page_when_it_is_read_and_for_no_more_than_wanted(
+    s3_settings: Settings, proxied: S3Proxy
+) -> None:
+    bucket, _, prefix = s3_settings.storage_url.removeprefix("s3://").partition("/")
+    storage = S3Storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}), bucket, prefix, page_size=5)
+    for number in range(12):
+        storage.put(f"n/{number:02d}", b"")
+    keys = storage.list("n/")
+    assert proxied.count("GET", "list-type=2") == 0
+    assert [next(keys) for _ in range(5)] == [f"n/{number:02d}" for number in range(5)]
+    assert proxied.count("GET", "list-type=2") == 1
+    next(keys)
+    assert proxied.count("GET", "list-type=2") == 2
+    assert list(storage.list("n/", limit=2)) == ["n/00", "n/01"]
+    assert proxied.count("GET", "max-keys=2&") == 1
+
+
+def test_a_listing_of_a_folder_holds_one_folders_names_at_most(tmp_path: Path) -> None:
+    folders, files = 30, 2000
+    for folder in range(folders):
+        (tmp_path / f"{folder:03d}").mkdir()
+        for file in range(files):
+            (tmp_path / f"{folder:03d}/{file:0100d}").touch()
+    storage = open_storage(Settings(), f"file://{tmp_path}")
+
+    def peak(listing: Callable[[], int]) -> int:
+        tracemalloc.start()
+        try:
+            assert listing() == files * folders
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    lazily = peak(lambda: sum(1 for _ in storage.list()))
+    assert lazily * 8 < peak(lambda: len(list(storage.list())))
+
+
 def test_a_missing_key_is_an_error_that_names_it(storage: Storage) -> None:
     with pytest.raises(KeyNotFound, match="no/such"):
         storage.get("no/such")
@@ -178,13 +237,92 @@ def test_a_deleted_key_is_gone_and_deleting_it_again_is_no_error(storage: Storag
     assert list(storage.list()) == []
 
 
-@pytest.mark.parametrize(
-    "key", ["../up", "a/../../up", "/etc/passwd", "a//b", "./a", "a/", "", "nul\0", "\ud800", "x" * 256]
-)
-def test_a_key_that_could_leave_the_storage_is_refused(storage: Storage, key: str) -> None:
-    with pytest.raises(InvalidKey):
-        storage.put(key, b"x")
+BAD_KEYS = [
+    "../up",
+    "a/../../up",
+    "artifacts/../../OTHER/job.json",
+    "/etc/passwd",
+    "a//b",
+    "./a",
+    "a/",
+    "a/..",
+    "",
+    "nul\0",
+    "\ud800",
+    "x" * 256,
+    ".partial/x",
+]
+# What a key may not begin with; the beginning of a last part may be anything.
+BAD_PREFIXES = ["../", "../up", "a/../../up", "/", "/etc", "a//b", "./a", "nul\0", "\ud800", "x" * 256]
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_no_method_takes_a_key_that_could_leave_the_storage(storage: Storage, tmp_path: Path, key: str) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    moves: list[Callable[[], object]] = [
+        lambda: storage.put(key, b"x"),
+        lambda: storage.put(key, b"x", if_absent=True),
+        lambda: storage.put_file(key, tmp_path / "file"),
+        lambda: storage.get(key),
+        lambda: storage.open(key).__enter__(),
+        lambda: storage.size(key),
+        lambda: storage.delete(key),
+    ]
+    for move in moves:
+        with pytest.raises(InvalidKey):
+            move()
     assert list(storage.list()) == []
+
+
+@pytest.mark.parametrize("prefix", BAD_PREFIXES)
+def test_no_listing_begins_where_no_key_can_be(storage: Storage, prefix: str) -> None:
+    with pytest.raises(InvalidKey):
+        storage.list(prefix)
+    with pytest.raises(InvalidKey):
+        storage.list(start_after=prefix)
+
+
+def test_one_job_does_not_reach_another_by_dots(storage: Storage, settings: Settings) -> None:
+    storage.put("jobs/other/job.json", b"secret")
+    storage.put("jobs/mine/artifacts/a", b"x")
+    way = "jobs/mine/artifacts/../../other/job.json"
+    for read in (storage.get, storage.size, storage.delete, storage.list):
+        with pytest.raises(InvalidKey):
+            read(way)
+    assert open_storage(settings).get("jobs/other/job.json") == b"secret"
+
+
+def test_a_key_and_the_storages_prefix_together_have_1024_bytes(s3_settings: Settings) -> None:
+    storage = open_storage(s3_settings)
+    prefix = s3_settings.storage_url.removeprefix("s3://").partition("/")[2]
+    room = 1024 - len(f"{prefix}/")
+    # Bytes are counted, not characters: folders of 127 of two bytes each, and a name that fills the rest.
+    folders = ("ü" * 127 + "/") * 3
+    longest = folders + "x" * 200 + "/" + "x" * (room - len(folders.encode()) - 201)
+    storage.put(longest, b"x")
+    assert storage.get(longest) == b"x"
+    assert list(storage.list(longest)) == [longest]
+    for move in (storage.get, storage.size, storage.delete, lambda key: storage.put(key, b"x")):
+        with pytest.raises(InvalidKey, match=str(room)):
+            move(longest + "x")
+
+
+@pytest.mark.parametrize("prefix", ["p" * 200 + "/" + "q" * 200 + "/" + "r" * 200, "p" * 256, "a/../b", "a//b"])
+def test_a_prefix_that_leaves_keys_no_room_or_is_none_is_refused_at_once(s3_settings: Settings, prefix: str) -> None:
+    with pytest.raises(InvalidRequest, match="prefix of the storage URL"):
+        open_storage(s3_settings, f"s3://bucket/{prefix}")
+
+
+def test_a_name_that_the_disk_cannot_hold_fails_for_good(tmp_path: Path) -> None:
+    root = tmp_path
+    while len(str(root)) < 3400:
+        root /= "d" * 200
+    storage = open_storage(Settings(), f"file://{root}")
+    storage.put("short", b"x")
+    long = "/".join(["k" * 200] * 4)
+    for move in (storage.get, storage.size, storage.delete, lambda key: storage.put(key, b"x")):
+        with pytest.raises(InvalidKey, match="too long"):
+            move(long)
 
 
 def test_a_big_file_goes_in_and_comes_out_in_pieces(storage: Storage, tmp_path: Path) -> None:
@@ -211,6 +349,88 @@ def test_many_threads_share_one_storage(storage: Storage) -> None:
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(there_and_back, range(64)))
     assert len(list(storage.list("t/"))) == 64
+
+
+def test_an_atomic_create_is_found_out_and_leaves_nothing(storage: Storage, settings: Settings) -> None:
+    atomic = probe_atomic_create(storage)
+    assert atomic or settings.storage_url.startswith("s3:")
+    assert list(storage.list()) == []
+
+
+def test_a_store_where_every_writer_wins_is_found_out(s3_settings: Settings, proxied: S3Proxy) -> None:
+    proxied.every_writer_wins = True
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    assert probe_atomic_create(storage) is False
+    assert list(storage.list()) == []
+
+
+@pytest.mark.parametrize("method", ["PUT", "GET", "DELETE", "list"])
+def test_a_ping_finds_out_what_is_not_permitted(s3_settings: Settings, proxied: S3Proxy, method: str) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    proxied.refuses = lambda asked, path: ("list" if "list-type" in path else asked) == method
+    with pytest.raises(StorageRefused, match="permitted"):
+        storage.ping()
+    proxied.refuses = lambda _method, _path: False
+    storage.ping()
+
+
+def test_a_ping_writes_once_a_minute_at_most_unless_it_must_be_fresh(s3_settings: Settings, proxied: S3Proxy) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    for _ in range(5):
+        storage.ping()
+    assert (proxied.count("PUT", "/probe/"), proxied.count("GET", "list-type=2")) == (1, 5)
+    storage.ping(fresh=True)
+    assert proxied.count("PUT", "/probe/") == 2
+
+
+def test_fresh_pings_of_many_threads_share_a_trial(s3_settings: Settings, proxied: S3Proxy) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+
+    def hold_the_first(method: str, _: str) -> bool:
+        while method == "PUT" and proxied.count("GET", "list-type=2") < 16:
+            time.sleep(0.01)
+        return False
+
+    proxied.refuses = hold_the_first
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda _: storage.ping(fresh=True), range(16)))
+    assert proxied.count("PUT", "/probe/") < 16
+
+
+def test_a_ping_that_failed_is_not_believed_for_long(s3_settings: Settings, proxied: S3Proxy) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    proxied.refuses = lambda method, _path: method == "PUT"
+    for _ in range(2):
+        with pytest.raises(StorageRefused):
+            storage.ping()
+    proxied.refuses = lambda _method, _path: False
+    storage.ping()
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_refusal_of_one_object_is_that_objects(s3_settings: Settings, proxied: S3Proxy, method: str) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    for key in ("jobs/1/denied", "jobs/1/other"):
+        storage.put(key, b"x")
+    proxied.refuses = lambda asked, path: asked == method and path.endswith("denied")
+    call = storage.get if method == "GET" else partial(storage.put, data=b"x")
+    with pytest.raises(ObjectRefused, match=r"(?s)jobs/1/denied.*AccessDenied.*other objects"):
+        for_one_object(storage, call, "jobs/1/denied")
+    assert for_one_object(storage, call, "jobs/1/other") == (b"x" if method == "GET" else True)
+    assert list(storage.list()) == ["jobs/1/denied", "jobs/1/other"]
+
+
+def test_a_refusal_of_everything_is_the_storages(s3_settings: Settings, proxied: S3Proxy) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    proxied.refuses = lambda method, _path: method == "PUT"
+    with pytest.raises(StorageRefused):
+        for_one_object(storage, storage.put, "key", b"x")
+
+
+def test_a_refusal_that_is_mended_meanwhile_is_none(s3_settings: Settings, proxied: S3Proxy) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    proxied.refuses = lambda method, _path: method == "PUT" and not proxied.count("GET", "list-type=2")
+    assert for_one_object(storage, storage.put, "key", b"x") is True
 
 
 def test_a_storage_that_answers_answers_a_ping(storage: Storage) -> None:
@@ -266,6 +486,8 @@ def test_a_missing_bucket_is_refused(s3_settings: Settings) -> None:
         storage.ping,
         lambda: storage.put("key", b"x"),
         lambda: storage.get("key"),
+        lambda: storage.size("key"),
+        lambda: storage.delete("key"),
         lambda: list(storage.list()),
     ):
         with pytest.raises(StorageRefused, match="no-such-bucket"):
@@ -292,11 +514,17 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_object_or_none(file_settin
         storage.delete("big")
 
 
-def test_a_file_where_a_folder_is_needed_is_a_storage_error(file_settings: Settings) -> None:
+@pytest.mark.parametrize("if_absent", [False, True])
+def test_a_folder_says_at_once_that_it_holds_no_key_beside_one_below_it(
+    file_settings: Settings, if_absent: bool
+) -> None:
     storage = open_storage(file_settings)
     storage.put("a", b"x")
-    with pytest.raises((StorageError, StorageUnavailable)):
-        storage.put("a/b", b"x")
+    storage.put("c/d", b"x")
+    for key in ("a/b", "a/b/c", "c"):
+        with pytest.raises(InvalidKey, match=key):
+            storage.put(key, b"x", if_absent=if_absent)
+    assert list(storage.list()) == ["a", "c/d"]
 
 
 def test_old_leftovers_of_killed_writers_are_swept_by_a_ping(file_settings: Settings) -> None:

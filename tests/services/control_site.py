@@ -111,7 +111,7 @@ class ControlSite:
 
     def handlers(self, *, recounts: bool = False) -> dict[str, Handler]:
         """The handlers as a control worker has them."""
-        rollups = RollupMaker(self.storage, self.ledger, recounts)
+        rollups = RollupMaker(self.storage, self.ledger, lambda: recounts)
         return {
             "plan": Planner(self.settings, self.storage, self.ledger, self.doorbell),
             "rollup": rollups,

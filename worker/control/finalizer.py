@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -45,7 +45,7 @@ class RollupMaker:
 
     storage: Storage
     ledger: Ledger
-    recounts: bool = False
+    recounts: Callable[[], bool] = lambda: False
 
     def run(self, work: Work, _in_hand: InHand) -> float | None:
         """Store the roll-up whose last shard was committed."""
@@ -62,7 +62,7 @@ class RollupMaker:
     def make(self, files: JobFiles, number: int, shards: int) -> Rollup:
         """Store the roll-up of so many shards, all of which are committed."""
         first = number * SHARDS_A_ROLLUP
-        known = {} if self.recounts else self.ledger.finished(files.job_id, number)
+        known = {} if self.recounts() else self.ledger.finished(files.job_id, number)
         missing = [shard for shard in range(first, first + shards) if shard not in known]
         rollup = _sum_up(number, itertools.chain(known.items(), _stored_counts(files, missing)))
         files.store_rollup(rollup)

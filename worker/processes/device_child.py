@@ -20,7 +20,6 @@ from maskmill.shared.settings import Settings
 from maskmill.worker.device import Device, limit_threads
 from maskmill.worker.interactive import InteractiveRunner
 from maskmill.worker.models import Model, load
-from maskmill.worker.patient_storage import PatientStorage
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.pipeline.progress import Progress
 from maskmill.worker.processes.heartbeat import BEAT_SECONDS, Heartbeat, stamp_file
@@ -69,12 +68,11 @@ class DeviceChild:
 
     def _claimer(self, pipeline: Pipeline, draining: Callable[[], bool]) -> Claimer:
         at = self._services
-        storage = PatientStorage(at.storage)
-        looker = ChunkExpander(at.ledger, Expander(self._settings, storage, at.fetcher), self._looking)
+        looker = ChunkExpander(at.ledger, Expander(self._settings, at.storage, at.fetcher), self._looking)
         return Claimer(
             owner=self.owner,
             pipeline=pipeline,
-            storage=storage,
+            storage=at.storage,
             ledger=at.ledger,
             doorbell=at.doorbell,
             fetcher=at.fetcher,

@@ -7,13 +7,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from maskmill.shared.doorbell import CONTROL_QUEUE, LISTEN_SECONDS, Doorbell
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
-from maskmill.shared.storage import Storage, open_storage
+from maskmill.shared.storage import Storage, open_storage, probe_atomic_create
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner
 from maskmill.worker.control.runner import Handler, WorkRunner
@@ -59,7 +60,8 @@ class Control:
 def open_control(settings: Settings, draining: Callable[[], bool]) -> Control:
     """The control worker's composition root."""
     at = open_services(settings)
-    rollups = RollupMaker(at.storage, at.ledger)
+    # Tried once, when the first roll-up is made.
+    rollups = RollupMaker(at.storage, at.ledger, cache(lambda: not probe_atomic_create(at.storage)))
     handlers: dict[str, Handler] = {
         "plan": Planner(settings, at.storage, at.ledger, at.doorbell),
         "rollup": rollups,

@@ -18,6 +18,7 @@ from maskmill.shared.jobs.job_files import JobFiles, count
 from maskmill.shared.jobs.records import Failure, Item, JobHead, PlanPage, page_of
 from maskmill.shared.ledger import Ledger, ShardLease
 from maskmill.shared.storage import Storage
+from maskmill.worker.patient_storage import PatientStorage
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.retry import patiently
 from maskmill.worker.shards.expansion import ChunkExpander
@@ -125,7 +126,7 @@ class Claimer:
                 self._put(run, item)
 
     def _files(self, job_id: str) -> JobFiles:
-        return JobFiles(self.storage, job_id)
+        return JobFiles(PatientStorage(self.storage), job_id)
 
     def _read_job(self, job_id: str) -> KnownJob:
         files = self._files(job_id)
@@ -144,7 +145,7 @@ class Claimer:
         if item.failure:
             run.fail(item, item.failure)
         else:
-            files = self._files(run.lease.job_id)
+            files = JobFiles(self.storage, run.lease.job_id)
             self.pipeline.put(ItemTask(run, item, self.pipeline.model, files, self.fetcher, after))
 
     # A shard whose worker died may hold the input that killed it: one item at a time, each noted before it is touched.

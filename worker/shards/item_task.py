@@ -10,12 +10,13 @@ from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Item, Options, Outcome
 from maskmill.shared.jobs.sources import PdfOptions
+from maskmill.shared.storage import for_one_object
 from maskmill.worker.images.decode import page_count
 from maskmill.worker.masks.segmented import Segmented
 from maskmill.worker.models import Model
 from maskmill.worker.outcomes import outcome_of
 from maskmill.worker.pipeline.task import Done
-from maskmill.worker.rendering.artifacts import Rendered, render
+from maskmill.worker.rendering.artifacts import Artifact, Rendered, render
 from maskmill.worker.retry import patiently
 from maskmill.worker.shards.shard_run import ShardRun
 from maskmill.worker.sources.fetch import Fetcher
@@ -68,8 +69,12 @@ class ItemTask:
 
     def deliver(self, rendered: Rendered) -> Rendered:
         for artifact in rendered.artifacts.values():
-            self.files.store_artifact(artifact.name, artifact.data, artifact.content_type)
+            patiently(self._store, artifact)
         return rendered
+
+    def _store(self, artifact: Artifact) -> None:
+        store = self.files.store_artifact
+        for_one_object(self.files.storage, store, artifact.name, artifact.data, artifact.content_type)
 
     def done(self, done: Done) -> None:
         if self.after:

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +18,7 @@ from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
 from maskmill.shared.jobs.sources import FileBytes, Location, StoredBytes, UrlBytes
 from maskmill.shared.roots import allowed_path, following
 from maskmill.shared.settings import Settings
-from maskmill.shared.storage import Storage
+from maskmill.shared.storage import Storage, for_one_object
 
 
 class Fetcher:
@@ -92,12 +92,12 @@ class Fetcher:
             with self._opened(location) as file:
                 self._check_size(location.path, os.fstat(file.fileno()).st_size)
                 return file.read()
-        size = self._storage.size(location.key)
+        size = for_one_object(self._storage, self._storage.size, location.key)
         if size is None:
             raise _gone(location)
         self._check_size(location.key, size)
         try:
-            return self._storage.get(location.key)
+            return for_one_object(self._storage, self._storage.get, location.key)
         except KeyNotFound:
             raise _gone(location) from None
 
@@ -105,13 +105,19 @@ class Fetcher:
     def _opened(self, location: StoredBytes | FileBytes) -> Iterator[BinaryIO]:
         if isinstance(location, StoredBytes):
             try:
-                with self._storage.open(location.key) as stored:
-                    yield stored
+                held, stored = for_one_object(self._storage, self._open_stored, location.key)
             except KeyNotFound:
                 raise _gone(location) from None
+            with held:
+                yield stored
             return
         with following(location.path), _open_regular(self._allowed(location.path), location.path) as file:
             yield file
+
+    def _open_stored(self, key: str) -> tuple[ExitStack, BinaryIO]:
+        with ExitStack() as opened:
+            stored = opened.enter_context(self._storage.open(key))
+            return opened.pop_all(), stored
 
     def _allowed(self, path: str) -> Path:
         return allowed_path(path, self.settings.local_roots)

@@ -1,0 +1,105 @@
+"""A loopback port before an S3-compatible server: it refuses what it is told to, and counts what it is asked."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>'
+HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding")
+
+
+@dataclass
+class S3Proxy:
+    """`refuses(method, path)` is asked about each request; `requests` lists those that came, refused ones too.
+
+    With `every_writer_wins` a conditional write that lost is answered like one that won, as some stores do.
+    """
+
+    server: str
+    port: int = 0
+    refuses: Callable[[str, str], bool] = lambda _method, _path: False
+    every_writer_wins: bool = False
+    requests: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def count(self, method: str, part: str) -> int:
+        """How many requests of that method had `part` in their path."""
+        return sum(asked == method and part in path for asked, path in self.requests)
+
+
+@contextlib.contextmanager
+def s3_proxy(server: str) -> Iterator[S3Proxy]:
+    """A proxy on a free loopback port before the server at that URL."""
+    proxy = S3Proxy(server)
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
+    listener.daemon_threads = True
+    listener.block_on_close = False
+    proxy.port = listener.server_address[1]
+    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        listener.shutdown()
+        listener.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    proxy: S3Proxy
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def parse_request(self) -> bool:
+        parsed = super().parse_request()
+        if parsed:
+            # Every method is answered in one way, not each by a `do_` of its own.
+            setattr(self, f"do_{self.command}", self._answer)
+        return parsed
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.proxy.requests.append((self.command, self.path))
+        status, headers, content = self._ask(body)
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        if self.proxy.refuses(self.command, self.path):
+            return 403, {"Content-Length": str(len(DENIED))}, DENIED
+        try:
+            status, headers, content = _passed_on(self.proxy.server, self.command, self.path, self.headers, body)
+        except OSError:
+            return 502, {"Content-Length": "0"}, b""
+        if status == 412 and self.proxy.every_writer_wins:
+            return 200, {"Content-Length": "0"}, b""
+        return status, headers, content
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing: `requests` is the record."""
+
+
+def _passed_on(server: str, method: str, path: str, asked: Message, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    # The host stays the proxy's own, since the caller has signed it.
+    headers = {name: value for name, value in asked.items() if name.lower() != "expect"}
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(server).netloc, timeout=30)) as connection:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    kept = {name: value for name, value in answer.getheaders() if name.lower() not in HOP_BY_HOP}
+    return answer.status, {"Content-Length": str(len(content)), **kept}, content
