@@ -96,13 +96,12 @@ def test_one_closes_a_job_and_keeps_it_while_it_lasts(site: ControlSite) -> None
 
     site.storage.before = stand_still
     first, second = site.runner(), site.runner()
-    with kept(first), in_background(first.run):
+    with kept(first), in_background(first.run, go):
         assert begun.wait(30)
         for _ in range(3):
             second.run()
             go.wait(site.settings.lease_seconds / 2)
         assert site.files(job_id).report() is None
-        go.set()
     assert site.report(job_id).counts == counts_of(3)
     assert site.storage.keys_of("put")[keys.report(job_id)] == 1
 

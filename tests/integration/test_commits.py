@@ -101,11 +101,10 @@ def test_where_commits_stand_still_claiming_waits(site: ControlSite, claimer: Cl
             go.wait(30)
 
     site.storage.before = stand_still
-    with in_background(claimer.run):
+    with in_background(claimer.run, go):
         wait_until(lambda: len(claimer.leases) == MOST_LEASES, 20)
         assert not go.wait(0.3)
         assert site.redis.zcard("test:leases") == MOST_LEASES
-        go.set()
     assert cast(CountedLeases, claimer.leases).most == MOST_LEASES
     site.runner().run()
     assert site.report(job_id).counts.succeeded == SHARDS

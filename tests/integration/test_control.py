@@ -54,13 +54,12 @@ def test_work_that_outlasts_its_lease_is_done_once_while_it_is_kept(site: Contro
     site.submit(1)
     slow = Slow(site)
     first, second = site.runner({"plan": slow}), site.runner({"plan": slow})
-    with kept(first), in_background(first.run):
+    with kept(first), in_background(first.run, slow.go):
         wait_until(lambda: slow.begun, 10)
         over = time.monotonic() + 4 * site.settings.lease_seconds
         while time.monotonic() < over:
             second.run()
             time.sleep(0.05)
-        slow.go.set()
     assert (slow.told, len(slow.begun)) == (["added"], 1)
 
 
@@ -68,11 +67,10 @@ def test_work_that_is_not_kept_is_taken_over_and_its_first_holder_adds_nothing(s
     site.submit(1)
     slow = Slow(site)
     first, second = site.runner({"plan": slow}), site.runner({"plan": slow})
-    with in_background(first.run):
+    with in_background(first.run, slow.go):
         wait_until(lambda: slow.begun, 10)
         wait_until(site.ledger.due_work, 10)
         second.run()
-        slow.go.set()
     assert slow.told == ["added", "stale"]
 
 
@@ -86,14 +84,13 @@ def test_a_planner_that_was_overtaken_takes_no_page_away_from_a_job_that_is_over
             go.wait(30)
 
     site.storage.before = stand_still
-    with in_background(site.runner().run):
+    with in_background(site.runner().run, go):
         held.wait(30)
         wait_until(site.ledger.due_work, 10)
         site.runner().run()
         site.work(job_id, 3)
         site.runner().run()
         assert site.report(job_id).state == "completed"
-        go.set()
     page = site.files(job_id).page(0)
     assert page
     assert len(page.items) == 3

@@ -228,12 +228,13 @@ def kept(runner: WorkRunner, pause: float = 0.2) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def in_background(call: Callable[[], None]) -> Iterator[threading.Thread]:
-    """Run it in a thread, which has ended at the end."""
+def in_background(call: Callable[[], None], go: threading.Event) -> Iterator[None]:
+    """Run it in a thread, which has ended at the end; it waits for `go` no longer than that."""
     thread = threading.Thread(target=call)
     thread.start()
     try:
-        yield thread
+        yield
     finally:
+        go.set()
         thread.join(30)
         assert not thread.is_alive()
