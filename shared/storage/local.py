@@ -81,8 +81,8 @@ class LocalStorage:
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with self._reading(key):
-            path.unlink(missing_ok=True)
+        with self._reading(key), contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            path.unlink()
 
     def ping(self, *, fresh: bool = False) -> None:
         with self._writing(PARTIAL):

@@ -237,6 +237,13 @@ def test_a_deleted_key_is_gone_and_deleting_it_again_is_no_error(storage: Storag
     assert list(storage.list()) == []
 
 
+def test_deleting_a_part_of_a_key_or_a_longer_one_leaves_the_object(storage: Storage) -> None:
+    storage.put("a/key", b"x")
+    for key in ("a", "a/key/below"):
+        storage.delete(key)
+    assert storage.get("a/key") == b"x"
+
+
 BAD_KEYS = [
     "../up",
     "a/../../up",
