@@ -23,10 +23,10 @@ import pytest
 from maskmill.client.client import Client, ClientError
 from maskmill.deploy.demo.scenes import draw_scene
 from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import FINAL_STATES, JobStatus, Outcome
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage, open_storage
-from maskmill.worker.outcomes import read_outcomes
 from tests.services import run_redis
 from tests.services.workers import command_line, descendants, kill
 
@@ -187,7 +187,9 @@ def wait(site: Site, job_id: str, seconds: float) -> JobStatus:
 def check_whole(site: Site, job_id: str, status: JobStatus, items: int) -> int:
     """Exactly one outcome an item, exact counts, complete artifacts; how many innocents were blamed for two kills."""
     outcomes = [
-        outcome for key in site.storage.list(keys.outcomes(job_id)) for outcome in read_outcomes(site.storage.get(key))
+        outcome
+        for key in site.storage.list(keys.outcomes(job_id))
+        for outcome in JobFiles(site.storage, job_id).outcomes(keys.number_of(key)) or ()
     ]
     assert [outcome.number for outcome in outcomes] == list(range(items))
     ended = Counter(outcome.status for outcome in outcomes)
