@@ -148,7 +148,8 @@ def _move(
 ) -> Response:
     """Move the job, with a marker in storage set before or taken back after it."""
     status = find_status(services(), job_id)
-    if status.state in FINAL_STATES:
+    # Its marker would stay, and move it once its ledger is lost.
+    if status.state in {*FINAL_STATES, "finalizing"}:
         raise Conflict(f"the job is {status.state} already")
     files = files_of(services(), job_id)
     before(files)
