@@ -10,7 +10,6 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from maskmill.shared.connection import connect, reachable
-from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.settings import Settings
 
@@ -81,10 +80,8 @@ class Doorbell:
 
     def _ring(self, task: str, queue: str, argument: str, times: int) -> None:
         for _ in range(min(times, self._unheard(queue))):
-            try:
+            with reachable(OperationalError):
                 self._app.send_task(task, args=[argument], queue=queue)
-            except OperationalError as error:
-                raise LedgerUnavailable(f"the queue does not answer: {error}; check MASKMILL_REDIS_URL") from error
 
     def _unheard(self, queue: str) -> int:
         """How many more bells of a queue there may be: a bell for each who can hear it, and always one."""

@@ -145,7 +145,8 @@ def _known(job: JobHead) -> JobStatus:
 def _going(job_id: str) -> JobFiles:
     """The files of a job that is not over; raises Conflict for one that is."""
     status = find_status(services(), job_id)
-    if status.state in FINAL_STATES:
+    # Its marker would stay, and move it once its ledger is lost.
+    if status.state in {*FINAL_STATES, "finalizing"}:
         raise Conflict(f"the job is {status.state} already")
     return files_of(services(), job_id)
 

@@ -57,14 +57,15 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
         raise
     # From here on it may be accepted whatever is raised: what was stored stays, and if it is no job's, for a day.
     accepted = earlier or files.store_job(job)
+    is_new = earlier is None and accepted == job
     with contextlib.suppress(*STORAGE_ERRORS):
-        if accepted == job and not earlier:
+        if is_new:
             uploads.keep()
         else:
             uploads.discard()
     if accepted.request_digest != digest:
         raise InvalidRequest("this Idempotency-Key was used for another request; take a new key")
-    _announce(services, files)
+    _announce(services, files, accepted, is_new=is_new)
     return accepted
 
 
@@ -146,12 +147,13 @@ def _gather(part: multipart.Part) -> bytes:
     return gather(part.pieces, JSON_BYTES, f'the part "{JOB}" may have {JSON_BYTES} bytes at most')
 
 
-def _announce(services: Services, files: JobFiles) -> None:
-    if files.report() is not None:
-        return
+def _announce(services: Services, files: JobFiles, job: Job, *, is_new: bool) -> None:
     try:
-        if enter_stored(services.ledger, files):
-            services.doorbell.ring_control()
+        if is_new:
+            services.ledger.enter(job.head)
+        elif files.report() is None:
+            enter_stored(services.ledger, files)
+        services.doorbell.ring_control()
     except LedgerUnavailable as error:
         # The sweeper finds the open marker and enters the job once Redis is back.
-        log.warning("job %s is accepted but not entered yet: %s", files.job_id, error.reason)
+        log.warning("job %s is accepted but not entered yet: %s", job.id, error.reason)

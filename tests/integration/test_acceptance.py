@@ -23,6 +23,7 @@ from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.job_files import ABANDONED_SECONDS, JobFiles, abandoned_uploads
 from maskmill.shared.jobs.records import Counts, Job, JobStatus
 from maskmill.shared.jobs.sources import UploadSource
+from maskmill.shared.ledger import PlannedPages
 from maskmill.worker.control.sweeper import Sweeper
 from tests.integration.conftest import finish_shard, plan_shards
 from tests.services.api_server import ApiServer, run_api
@@ -105,6 +106,19 @@ class TestMovesAfterALoss:
         assert (moved.status_code, moved.json["state"]) == (200, {"pause": "paused", "cancel": "cancelled"}[move])
         # What an earlier ledger let be claimed must be looked for in storage.
         assert services.ledger.admitted(job_id) == (0, True)
+
+    @pytest.mark.parametrize("move", ["pause", "cancel"])
+    def test_a_move_that_comes_too_late_leaves_no_marker(self, web: FlaskClient, services: Services, move: str) -> None:
+        job_id = submit(web).json["id"]
+        work = services.ledger.claim_work()
+        assert work
+        services.ledger.begin_plan(job_id, work)
+        services.ledger.add_pages(job_id, work, 0, PlannedPages(1, 0, 0, None))
+        moved = web.post(f"/v1/jobs/{job_id}/{move}")
+        assert moved.status_code == 409
+        assert "finalizing" in moved.json["detail"]
+        files = JobFiles(services.storage, job_id)
+        assert (files.is_paused(), files.is_cancelled()) == (False, False)
 
     def test_a_paused_job_is_resumed_for_good(self, web: FlaskClient, services: Services) -> None:
         job_id = submit(web).json["id"]

@@ -59,6 +59,8 @@ def test_an_accepted_job_is_marked_open_entered_and_rung(web: FlaskClient, servi
     status = services.ledger.status(job.id)
     assert status
     assert status.state == "queued"
+    # Nothing of it can be done yet, so nobody need look.
+    assert services.ledger.admitted(job.id) == (0, False)
     assert services.doorbell.waiting("maskmill.control") == 1
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from maskmill.api.submission.accept import without_passwords
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.job_files import JobFiles
@@ -63,7 +64,10 @@ class Workers:
         job = Job(
             id=new_job_id(), created_at=time.time(), sources=tuple(sources), options=settled, shard_size=shard_size
         )
-        self.files(job.id).store_job(job)
+        files = self.files(job.id)
+        job, passwords = without_passwords(job)
+        key = files.store_passwords("passwords", passwords) if passwords else None
+        files.store_job(job.model_copy(update={"passwords": key}))
         return job.id
 
     def files(self, job_id: str) -> JobFiles:

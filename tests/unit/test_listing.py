@@ -79,6 +79,19 @@ def test_a_listing_goes_on_in_a_large_folder_of_any_names(tmp_path: Path, settin
         assert names(list(entries(everything, settings, after))) == names(whole[number + 1 :])
 
 
+def test_a_file_that_goes_while_it_is_listed_renames_no_other(folder: Path, settings: Settings) -> None:
+    for name in ("a.bmp", "a_0.png", "a.pdf"):
+        (folder / name).write_bytes(JPEG)
+    everything = job(PathSource(path=str(folder)))
+    before = {entry.input_path: artifact_name(entry.name) for entry in entries(everything, settings)}
+    for name in ("a.bmp", "a_0.png", "a.jpg"):
+        (folder / name).unlink()
+        # What was listed before it went is behind the planner; it goes on with what is left.
+        after = list(entries(everything, settings, ListingCursor(source=0, position=name)))
+        assert {entry.input_path: artifact_name(entry.name) for entry in after}.items() < before.items()
+    assert before[str(folder / "a.png")] == "a.png"
+
+
 def test_several_sources_keep_their_order_and_never_share_a_name(folder: Path, settings: Settings) -> None:
     sources = [
         UploadSource(name="a.jpg", key="k"),
