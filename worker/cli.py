@@ -19,7 +19,7 @@ from maskmill.shared.option_flags import UNIT, given_options, option_flags
 from maskmill.shared.settings import Settings
 
 if TYPE_CHECKING:
-    from maskmill.worker.models.library.catalogue import Entry
+    from maskmill.worker.models.library.catalogue import CatalogueModel
     from maskmill.worker.predict.predictor import Prediction
 
 SOME_FAILED, WRONG = 1, 2
@@ -175,7 +175,7 @@ def check_model(name: str, device: str | None, as_json: bool) -> None:
         click.echo(f"{key:10} {', '.join(value) if isinstance(value, list) else value}")
 
 
-def _pull(name: str, entry: Entry, settings: Settings) -> None:
+def _pull(name: str, entry: CatalogueModel, settings: Settings) -> None:
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
@@ -253,7 +253,7 @@ def _saver(how: dict[str, Any]) -> Callable[[Prediction], None]:
 
     def save(prediction: Prediction) -> None:
         if folder:
-            name = names.claim(seed_name(prediction.item.input_path, prediction.item.page_index)) if names else None
+            name = names.give(seed_name(prediction.item.input_path, prediction.item.page_index)) if names else None
             prediction.save(folder, name, kinds=kinds)
 
     return save

@@ -42,7 +42,7 @@ class InteractiveTask:
     def fetch(self) -> bytes:
         return self.queue.image(self.request_id, self.request)
 
-    def finish(self, segmented: Segmented) -> InteractiveReply:
+    def render(self, segmented: Segmented) -> InteractiveReply:
         height, width = segmented.image.shape[:2]
         instances = [dict(one) for one in seed_instances(segmented.instances, self.labels, height, width)]
         drawn = None

@@ -80,7 +80,7 @@ def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, 
             sources.append(uploads.add(source.name, [data], pointer=pointer, pdf=source.pdf))
         else:
             sources.append(source)
-    uploads.finish()
+    uploads.wait()
     job = Job(
         id=job_id,
         created_at=time.time(),

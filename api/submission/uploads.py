@@ -68,7 +68,7 @@ class Uploads:
         self._password_key = self._files.store_passwords(self._folder, passwords)
         return self._password_key
 
-    def finish(self) -> None:
+    def wait(self) -> None:
         """Return once every file is stored; raises what a store raised."""
         self._wait(0)
         self._pool.shutdown()

@@ -1,4 +1,4 @@
-"""Result: the document `_res.json` of one item, and the names of its artifacts.
+"""ResultDocument: the document `_res.json` of one item, and the names of its artifacts.
 
 The first four keys and their order are the seed's; what it lacks stands after them. `masks[i]` belongs to `boxes[i]`:
 
@@ -30,7 +30,7 @@ class ModelRef(TypedDict):
     digest: str
 
 
-class Result(TypedDict):
+class ResultDocument(TypedDict):
     """What `_res.json` holds; `width` and `height` in pixels, `threshold` the score that was asked for."""
 
     input_path: str | None

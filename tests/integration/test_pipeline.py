@@ -50,7 +50,7 @@ class Probe:
     def fetch(self) -> bytes:
         return self.data
 
-    def finish(self, segmented: Segmented) -> int:
+    def render(self, segmented: Segmented) -> int:
         return len(segmented.instances)
 
     def deliver(self, finished: int) -> int:

@@ -19,7 +19,7 @@ from maskmill.shared.errors import CannotStart, MaskmillError, ModelInvalid, Url
 from maskmill.shared.settings import Settings
 from maskmill.worker.device import Device
 from maskmill.worker.models import FAMILIES, load
-from maskmill.worker.models.library.catalogue import Entry, catalogue
+from maskmill.worker.models.library.catalogue import CatalogueModel, catalogue
 from maskmill.worker.models.library.inventory import known_models
 from maskmill.worker.models.library.pull import pull
 from maskmill.worker.models.manifest import Manifest
@@ -39,9 +39,9 @@ def egress() -> Iterator[Egress]:
     egress.close()
 
 
-def entry(*urls: str, body: bytes = BODY) -> Entry:
+def entry(*urls: str, body: bytes = BODY) -> CatalogueModel:
     """The catalogue's entry for that body at these places."""
-    return Entry(
+    return CatalogueModel(
         licence="MIT",
         size=len(body),
         sha256=hashlib.sha256(body).hexdigest(),
@@ -50,7 +50,7 @@ def entry(*urls: str, body: bytes = BODY) -> Entry:
     )
 
 
-def pulled(egress: Egress, folder: Path, wanted: Entry) -> list[int]:
+def pulled(egress: Egress, folder: Path, wanted: CatalogueModel) -> list[int]:
     """Pull it as `mine`; the numbers of bytes that were reported."""
     reported: list[int] = []
     assert pull("mine", wanted, folder, egress, reported.append) == folder / "mine"
@@ -59,7 +59,7 @@ def pulled(egress: Egress, folder: Path, wanted: Entry) -> list[int]:
     return reported
 
 
-def refused(egress: Egress, folder: Path, wanted: Entry) -> MaskmillError:
+def refused(egress: Egress, folder: Path, wanted: CatalogueModel) -> MaskmillError:
     with pytest.raises(MaskmillError) as caught:
         pull("mine", wanted, folder, egress, lambda _: None)
     assert not (folder / "mine").exists()

@@ -147,7 +147,7 @@ def upload(services: Services, count: int) -> list[str]:
     received = Uploads(JobFiles(services.storage, "0123456789"), settings, f"folder-{count}")
     for _ in range(count):
         received.add("a.jpg", [b"x"], pointer="/files")
-    received.finish()
+    received.wait()
     return [source.name for source in received.sources]
 
 

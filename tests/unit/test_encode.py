@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco
 
 from maskmill.shared.errors import ResultTooLarge
-from maskmill.shared.jobs.results import Result, image_name, json_name, to_json
+from maskmill.shared.jobs.results import ResultDocument, image_name, json_name, to_json
 from maskmill.worker.masks.instances import Instances
 from maskmill.worker.rendering.encode import (
     Subject,
@@ -48,7 +48,7 @@ def two() -> Instances:
     )
 
 
-def document(mask_format: str = "rle") -> Result:
+def document(mask_format: str = "rle") -> ResultDocument:
     return result_document(SUBJECT, two(), Facts(), 0.2, mask_format)  # type: ignore[arg-type]
 
 

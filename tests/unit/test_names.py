@@ -86,12 +86,12 @@ def test_a_stem_that_no_store_takes_is_cut() -> None:
 @given(st.lists(st.sampled_from(["a", "b", "a-2", "a-2-2", "a-3"]), max_size=12))
 def test_no_two_claims_share_a_name(wanted: list[str]) -> None:
     names, again = Names(), Names()
-    claimed = [names.claim(one, ".jpg") for one in wanted]
+    claimed = [names.give(one, ".jpg") for one in wanted]
     assert len(set(claimed)) == len(wanted)
-    assert claimed == [again.claim(one, ".jpg") for one in wanted]
+    assert claimed == [again.give(one, ".jpg") for one in wanted]
     assert all(name.startswith(one) and name.endswith(".jpg") for name, one in zip(claimed, wanted, strict=True))
 
 
 def test_the_first_of_a_name_keeps_it() -> None:
     names = Names(["c"])
-    assert [names.claim(wanted) for wanted in ("a", "b", "a", "a", "c")] == ["a", "b", "a-2", "a-3", "c-2"]
+    assert [names.give(wanted) for wanted in ("a", "b", "a", "a", "c")] == ["a", "b", "a-2", "a-3", "c-2"]

@@ -225,7 +225,7 @@ class Pipeline:
         instances = self.model.finish(work.outputs or {}, work.tensors, threshold, options.nms_iou)
         # Before drawing and encoding, which take far longer.
         self._drop_outputs(work)
-        work.finished = work.task.finish(Segmented(work.image, instances, threshold, work.format))
+        work.finished = work.task.render(Segmented(work.image, instances, threshold, work.format))
         self._let_go(work)
 
     def _deliver_one(self, work: _Work) -> None:

@@ -41,7 +41,7 @@ class Task(Protocol):
     def fetch(self) -> bytes | Frame:
         """The encoded input, or its pixels where they are at hand."""
 
-    def finish(self, segmented: Segmented) -> Any:
+    def render(self, segmented: Segmented) -> Any:
         """What to deliver, made of what was found; pure computation."""
 
     def deliver(self, finished: Any) -> Any:

@@ -122,7 +122,7 @@ class InstanceSegmentation:
             if done.failure and self._on_error == "raise":
                 raise InputError(with_input(item.input_path or item.name, done.failure.reason)) from done.error
             result: Result = failed_result(item, done.failure) if done.failure else done.value
-            result.name = names.claim(seed_name(item.input_path or item.name, item.page_index))
+            result.name = names.give(seed_name(item.input_path or item.name, item.page_index))
             yield result
 
 

@@ -121,7 +121,7 @@ class _RequestTask:
         self.request = replace(self.request, item=replace(item, frame=NO_PIXELS))
         return item.frame
 
-    def finish(self, segmented: Segmented) -> Any:
+    def render(self, segmented: Segmented) -> Any:
         return self.request.make(segmented, self.request.item, self.model)
 
     def deliver(self, made: Any) -> Any:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Services:
+class WorkerServices:
     """What every kind of worker needs."""
 
     settings: Settings
@@ -35,7 +35,7 @@ class Services:
     fetcher: Fetcher
 
 
-def open_services(settings: Settings) -> Services:
+def open_services(settings: Settings) -> WorkerServices:
     """Open storage, ledger, doorbell and the way out; nothing is asked of them yet."""
     storage = open_storage(settings)
     ledger = Ledger(
@@ -44,7 +44,7 @@ def open_services(settings: Settings) -> Services:
         lease_seconds=settings.lease_seconds,
         window=settings.window_shards,
     )
-    return Services(settings, storage, ledger, Doorbell(settings), Fetcher(settings, storage, Egress(settings)))
+    return WorkerServices(settings, storage, ledger, Doorbell(settings), Fetcher(settings, storage, Egress(settings)))
 
 
 @dataclass(frozen=True)

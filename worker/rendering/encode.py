@@ -13,7 +13,7 @@ from pycocotools import mask as coco
 
 from maskmill.shared.errors import ResultTooLarge
 from maskmill.shared.jobs.records import MaskFormat
-from maskmill.shared.jobs.results import Box, Result, SeedInstance, to_json
+from maskmill.shared.jobs.results import Box, ResultDocument, SeedInstance, to_json
 from maskmill.worker.images.image import Image
 from maskmill.worker.masks.instances import Instances
 from maskmill.worker.masks.mask import Window, counts_text
@@ -69,14 +69,14 @@ def encode_image(image: Image, suffix: str) -> bytes:
     return cv2.imencode(f".{suffix}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _WRITERS[suffix])[1].tobytes()
 
 
-def encode_result(result: Result) -> bytes:
+def encode_result(result: ResultDocument) -> bytes:
     """The bytes of `_res.json`."""
     return to_json(result)
 
 
 def result_document(
     subject: Subject, instances: Instances, model: ModelFacts, threshold: float, mask_format: MaskFormat = "rle"
-) -> Result:
+) -> ResultDocument:
     """The result's document. Raises ResultTooLarge where the dense form would not be bounded."""
     masks = _MASKS[mask_format](instances, subject.height, subject.width)
     return result_with_masks(subject, instances, model, threshold, masks)
@@ -84,7 +84,7 @@ def result_document(
 
 def result_with_masks(
     subject: Subject, instances: Instances, model: ModelFacts, threshold: float, masks: list[Any]
-) -> Result:
+) -> ResultDocument:
     """The result's document with masks in a form of the caller's."""
     boxes = [
         Box(cls_id=class_id, label=model.labels[class_id], score=score, coordinate=coordinate)
@@ -95,7 +95,7 @@ def result_with_masks(
             strict=True,
         )
     ]
-    return Result(
+    return ResultDocument(
         input_path=subject.input_path,
         page_index=subject.page_index,
         boxes=boxes,

@@ -64,7 +64,7 @@ class ItemTask:
             kind = form.upper()
             raise UnsupportedFormat(f"this is a {kind} with pages, and its name says a picture; name it .{form}")
 
-    def finish(self, segmented: Segmented) -> Rendered:
+    def render(self, segmented: Segmented) -> Rendered:
         return render(segmented, self.item, self.options, self.model)
 
     def deliver(self, rendered: Rendered) -> Rendered:

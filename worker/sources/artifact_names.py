@@ -60,7 +60,7 @@ class Names:
         self._taken: set[str] = set(taken)
         self._turns: dict[str, int] = {}
 
-    def claim(self, wanted: str, suffix: str = "") -> str:
+    def give(self, wanted: str, suffix: str = "") -> str:
         """`wanted` and `suffix`, or the next name like it that is free."""
         name = wanted + suffix
         while name in self._taken:

@@ -96,7 +96,7 @@ def _claimed(names: Names, source: UrlSource | PathSource) -> str:
         parts = urlsplit(source.url)
         path = unquote(parts.path) if parts.path.strip("/") else parts.hostname or "url"
     name = PurePosixPath(clean(PurePosixPath(path).name) or "input")
-    return names.claim(name.stem, name.suffix)
+    return names.give(name.stem, name.suffix)
 
 
 def _of_single(root: _Root, source: UploadSource | UrlSource) -> Entry:

@@ -15,7 +15,7 @@ SHIPPED = Path(__file__).with_name("catalogue.yaml")
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
-class Entry(Frozen):
+class CatalogueModel(Frozen):
     """A model's ONNX file by size and sha256, its URLs in the order in which they are tried, and its model.yaml."""
 
     about: str = ""
@@ -30,11 +30,11 @@ class Entry(Frozen):
         return self.model.model_copy(update={"sha256": self.sha256, "licence": self.licence})
 
 
-class Catalogue(RootModel[dict[Name, Entry]]):
+class Catalogue(RootModel[dict[Name, CatalogueModel]]):
     """The content of a catalogue file."""
 
 
-def catalogue(more: Path | None) -> dict[str, Entry]:
+def catalogue(more: Path | None) -> dict[str, CatalogueModel]:
     """The shipped entries by name, and those of the file `more`, which replace shipped ones of the same name.
 
     Raises ModelInvalid naming the file and the key that is wrong.

@@ -15,14 +15,14 @@ import yaml
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.egress.partial import Partial
 from maskmill.shared.errors import CannotStart, InputError, MaskmillError, ModelInvalid, Unavailable, UrlUnreachable
-from maskmill.worker.models.library.catalogue import Entry
+from maskmill.worker.models.library.catalogue import CatalogueModel
 from maskmill.worker.models.package import MANIFEST, WEIGHTS
 
 Report = Callable[[int], None]
 """Is told how many bytes there are."""
 
 
-def pull(name: str, entry: Entry, models_dir: Path, egress: Egress, report: Report) -> Path:
+def pull(name: str, entry: CatalogueModel, models_dir: Path, egress: Egress, report: Report) -> Path:
     """The model's folder, `models_dir`/`name`, downloaded if it is not there yet.
 
     What has come of an unfinished download stays in a hidden folder beside it, and the next call goes on from there.
@@ -48,7 +48,7 @@ def pull(name: str, entry: Entry, models_dir: Path, egress: Egress, report: Repo
     return target
 
 
-def _fetch(name: str, entry: Entry, partial: Partial, egress: Egress, report: Report) -> None:
+def _fetch(name: str, entry: CatalogueModel, partial: Partial, egress: Egress, report: Report) -> None:
     problems: list[MaskmillError] = []
     for url in entry.urls:
         try:
@@ -64,7 +64,7 @@ def _fetch(name: str, entry: Entry, partial: Partial, egress: Egress, report: Re
     raise ModelInvalid(said)
 
 
-def _fetch_from(url: str, entry: Entry, partial: Partial, egress: Egress, report: Report) -> None:
+def _fetch_from(url: str, entry: CatalogueModel, partial: Partial, egress: Egress, report: Report) -> None:
     """The verified file; if a beginning from elsewhere makes it wrong, once more from the start."""
     resumed = bool(partial.size)
     _complete(url, entry, partial, egress, report)
@@ -77,7 +77,7 @@ def _fetch_from(url: str, entry: Entry, partial: Partial, egress: Egress, report
         _verify(url, entry, partial)
 
 
-def _complete(url: str, entry: Entry, partial: Partial, egress: Egress, report: Report) -> None:
+def _complete(url: str, entry: CatalogueModel, partial: Partial, egress: Egress, report: Report) -> None:
     """All bytes, taken up again as long as each attempt brings some."""
     while partial.size < entry.size:
         before = partial.size
@@ -88,7 +88,7 @@ def _complete(url: str, entry: Entry, partial: Partial, egress: Egress, report: 
                 raise
 
 
-def _verify(url: str, entry: Entry, partial: Partial) -> None:
+def _verify(url: str, entry: CatalogueModel, partial: Partial) -> None:
     """Raises ModelInvalid, and deletes the file, where it is not the one that the catalogue means."""
     with partial.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -97,7 +97,7 @@ def _verify(url: str, entry: Entry, partial: Partial) -> None:
         raise ModelInvalid(f"{url}: sha256 expected {entry.sha256}, got {digest}")
 
 
-def _finish(folder: Path, target: Path, partial: Partial, entry: Entry) -> None:
+def _finish(folder: Path, target: Path, partial: Partial, entry: CatalogueModel) -> None:
     """Make the folder a model's, and give it its name last."""
     manifest = entry.manifest().model_dump(mode="json", exclude_unset=True)
     (folder / MANIFEST).write_text(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -105,7 +105,7 @@ def _finish(folder: Path, target: Path, partial: Partial, entry: Entry) -> None:
     folder.rename(target)
 
 
-def _same(target: Path, entry: Entry) -> Path:
+def _same(target: Path, entry: CatalogueModel) -> Path:
     weights = target / WEIGHTS[0]
     if weights.is_file() and weights.stat().st_size == entry.size:
         with weights.open("rb") as file:
