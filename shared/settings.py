@@ -56,7 +56,9 @@ class Settings(BaseModel):
     allow_networks: Names = Field(
         default=(), description="Private networks (CIDR) that URLs may reach, comma-separated."
     )
-    url_timeout: float = Field(default=30, gt=0, description="Seconds one URL may take, name look-up, TLS, redirects and body included.")
+    url_timeout: float = Field(
+        default=30, gt=0, description="Seconds one URL may take, name look-up, TLS, redirects and body included."
+    )
     max_input_bytes: int = Field(default=128 << 20, description="Largest single input, in bytes.")
     max_pixels: int = Field(default=128_000_000, description="Largest picture, in pixels.")
     max_pages: int = Field(default=10_000, description="Most pages of one PDF or TIFF.")

@@ -78,6 +78,9 @@ def check_prefix(prefix: str, room: int = MAX_KEY_BYTES) -> str:
     *folders, beginning = prefix.split("/")
     if "\0" in prefix or any(folder in NO_PARTS for folder in folders):
         raise _invalid(prefix)
+    # Some stores take a backslash for a slash.
+    if "\\" in prefix and ".." in prefix.replace("\\", "/").split("/"):
+        raise _invalid(prefix)
     try:
         sizes = [len(part.encode()) for part in (*folders, beginning)]
     except UnicodeEncodeError:

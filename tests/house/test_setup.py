@@ -16,7 +16,10 @@ def test_a_failed_setup_shows_the_end_of_its_log_and_not_its_warnings(tmp_path: 
         shutil.copy(ROOT / file, tmp_path)
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks/dev.txt").write_text(LOCK)
-    env = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "nowhere")}
+    # Not as a part of the `make` that runs the tests.
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    clean = {name: value for name, value in os.environ.items() if name not in outer}
+    env = clean | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "nowhere")}
     done = subprocess.run(["make", "test"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert len(done.stdout.splitlines()) == 2

@@ -99,7 +99,7 @@ def test_not_ready_where_the_storage_refuses_us(s3_settings: Settings, redis_url
     answer = create_app(wrong, held).test_client().get("/health/ready")
     held.close()
     assert answer.status_code == 503
-    assert "check the bucket's name, the keys and their permissions" in answer.json["checks"]["storage"]
+    assert "check the bucket's name, the access key and what it is permitted" in answer.json["checks"]["storage"]
     assert answer.json["checks"]["redis"] == "ok"
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as Pillow
 
 from maskmill.shared.settings import Settings
-from maskmill.worker.images.opencv import opencv_environment
+from maskmill.worker.device import opencv_environment
 from tests.heic import stored
 from tests.icons import as_bitmap, as_png, icon
 

@@ -14,19 +14,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from maskmill.api import create_app
 from maskmill.api.services import Services
 from maskmill.shared.connection import connect, reachable
-from maskmill.shared.doorbell import celery_app
+from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.jobs.records import Job, new_job_id
 from maskmill.shared.ledger import Ledger
-from maskmill.shared.replies import Ask, Replies
+from maskmill.shared.replies import InteractiveQueue, InteractiveRequest
 from maskmill.shared.settings import Settings
+from maskmill.shared.storage import open_storage
 from tests.integration.conftest import SHAPES
 from tests.services import RedisServer, run_redis
 from tests.services.forwarder import forward
@@ -141,22 +141,22 @@ def new_job() -> Job:
 @contextmanager
 def users(url: str) -> Iterator[dict[str, Callable[[], object]]]:
     """Every way in which Maskmill speaks to Redis: a command, a script, a pipeline, a bell rung by Celery."""
-    ledger, replies = Ledger(url, "test"), Replies(url, "test")
-    app = celery_app(Settings(redis_url=url, redis_prefix="test"))
-
-    def ring() -> None:
-        with reachable(OperationalError):
-            app.send_task("maskmill.run", args=["shapes"], queue="maskmill.bulk.shapes")
+    settings = Settings(redis_url=url, redis_prefix="test")
+    ledger, queue, doorbell = (
+        Ledger(url, "test"),
+        InteractiveQueue(settings, open_storage(settings)),
+        Doorbell(settings),
+    )
 
     yield {
         "command": lambda: ledger.serve("worker", [SHAPES]),
         "script": lambda: ledger.enter(new_job()),
-        "pipeline": lambda: replies.ask("shapes", Ask(b"picture")),
-        "bell": ring,
+        "pipeline": lambda: queue.submit("shapes", InteractiveRequest(b"picture")),
+        "bell": lambda: doorbell.ring("bulk", "shapes"),
     }
     ledger.disconnect()
-    replies.close()
-    app.close()
+    queue.close()
+    doorbell.close()
 
 
 @pytest.mark.parametrize(("state", "said", "advice"), STATES)
