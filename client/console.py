@@ -49,6 +49,7 @@ def status_line(status: JobStatus) -> str:
     name = f" ({status.name})" if status.name else ""
     line = f"{status.id}{name}: {pace(status)}; {counts.succeeded} of {total} succeeded, {counts.failed} failed"
     line += f", {counts.skipped} skipped" if counts.skipped else ""
+    line += f"; waits: {status.trouble}" if status.trouble else ""
     return line + (f"; {status.error.reason}" if status.error else "")
 
 

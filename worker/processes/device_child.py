@@ -48,6 +48,7 @@ class DeviceChild:
         self._leases = Leases(services.ledger)
         self._looking = Progress()
         self._lane = lane
+        self._told = ""
         self._heart = Heartbeat(stamp_file(settings.run_dir, f"{device}-{lane}-{os.getppid()}"))
         self._heart.begin()
         self._pipelines = [self._open_pipeline(name, device, lane) for name in settings.models]
@@ -116,13 +117,15 @@ class DeviceChild:
         if not outage() and any(progress.stalled(self._settings.stall_seconds) for progress in moving):
             return
         self._heart.beat()
+        now_waits_for = trouble()
         if renew:
-            self._leases.renew(trouble())
-        if serve:
+            self._leases.renew(now_waits_for)
+        if serve or now_waits_for != self._told:
             models = [pipeline.model for pipeline in self._pipelines]
-            self._services.ledger.serve(self.owner, [card(model) for model in models], trouble())
+            self._services.ledger.serve(self.owner, [card(model) for model in models], now_waits_for)
             for model in models:
                 self._services.doorbell.listen(queue_name(self._lane, model.name), self.owner)
+            self._told = now_waits_for
 
     def _tidy(self) -> None:
         queue = InteractiveQueue(self._settings, self._services.storage)
