@@ -279,7 +279,7 @@ def test_a_pause_outlives_redis(site: ControlSite) -> None:
     lose_redis(site)
     site.runner().run()
     assert (site.status(job_id).state, site.ledger.claim("shapes", "worker")) == ("paused", None)
-    site.files(job_id).mark_resumed()
+    site.files(job_id).mark_paused(paused=False)
     site.ledger.resume(job_id)
     site.runner().run()
     assert site.work(job_id, 4) == [1, 2, 3]

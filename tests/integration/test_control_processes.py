@@ -116,7 +116,7 @@ def test_a_pause_outlives_redis_and_the_job_goes_on_when_it_is_resumed(
     status = workers.ledger.status(job_id)
     assert status
     assert (status.state, workers.files(job_id).report()) == ("paused", None)
-    workers.files(job_id).mark_resumed()
+    workers.files(job_id).mark_paused(paused=False)
     workers.ledger.resume(job_id)
     report = workers.wait(job_id)
     assert (report.state, report.counts.total, report.counts.succeeded) == ("completed", 200, 200)
