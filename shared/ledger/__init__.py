@@ -25,6 +25,7 @@ prefix:
 """
 
 from maskmill.shared.ledger.records import (
+    EnteredState,
     FinishedShard,
     ModelCard,
     PlannedPages,
@@ -34,4 +35,13 @@ from maskmill.shared.ledger.records import (
 )
 from maskmill.shared.ledger.store import Ledger
 
-__all__ = ["FinishedShard", "Ledger", "ModelCard", "PlanStart", "PlannedPages", "ShardLease", "Work"]
+__all__ = [
+    "EnteredState",
+    "FinishedShard",
+    "Ledger",
+    "ModelCard",
+    "PlanStart",
+    "PlannedPages",
+    "ShardLease",
+    "Work",
+]

@@ -22,7 +22,7 @@ from maskmill.shared.jobs.records import (
     JobStatus,
 )
 from maskmill.shared.ledger.moves import Moves
-from maskmill.shared.ledger.records import job_status
+from maskmill.shared.ledger.records import EnteredState, job_status
 
 ZEROS = ("planned", "succeeded", "failed", "skipped", "pages", "shards", "admitted", "shards_done")
 
@@ -30,13 +30,13 @@ ZEROS = ("planned", "succeeded", "failed", "skipped", "pages", "shards", "admitt
 class JobMoves(Moves):
     """Job states and counts."""
 
-    def enter(self, job: JobHead, *, recovered: bool = False, paused: bool = False) -> bool:
-        """Enter an accepted job; False where it is there already.
+    def enter(self, job: JobHead, *, state: EnteredState = "queued", recovered: bool = False) -> bool:
+        """Enter an accepted job in that state; False where it is there already.
 
         `recovered` says that shards of it may have been committed before, in a ledger that was lost.
         """
         fields: dict[str, Any] = {
-            "state": "paused" if paused else "queued",
+            "state": state,
             "paused_from": "queued",
             "name": job.name or "",
             "model": job.options.model,
