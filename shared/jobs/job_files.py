@@ -19,6 +19,7 @@ jobs/ID/report.json        the final status
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -167,16 +168,11 @@ class JobFiles:
         data = self._read(keys.outcome(self.job_id, shard))
         return None if data is None else sorted(_decode_outcomes(data), key=_number)
 
-    def committed_shards(self, first: int, last: int) -> list[int]:
+    def committed_shards(self, first: int, last: int) -> Iterator[int]:
         """The shards from `first` to before `last` whose outcomes are stored; read by listing."""
         start_after = keys.outcome(self.job_id, first - 1) if first else ""
-        found = []
-        for key in self.storage.list(keys.outcomes(self.job_id), start_after):
-            number = keys.number_of(key)
-            if number >= last:
-                break
-            found.append(number)
-        return found
+        numbers = map(keys.number_of, self.storage.list(keys.outcomes(self.job_id), start_after))
+        return itertools.takewhile(lambda number: number < last, numbers)
 
     def store_annotations(self, shard: int, lines: bytes) -> None:
         """Store a shard's instances."""
