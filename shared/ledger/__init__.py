@@ -20,7 +20,7 @@ prefix:
     turns:MODEL, turn       jobs with ready shards, by priority, then by who waited longest
     models                  the models of which something may be ready
     work:due, work:rows     control work "plan/ID", "rollup/ID/G", "close/ID": when it is due or its lease ends; its row
-    work:token              counts the leases of control work
+    work:token              the last token of a lease of control work; the first is the time, in milliseconds
     workers, seen           what each live worker serves (hash of JSON); when it last said so
 """
 
