@@ -17,7 +17,8 @@ class Leases:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._held: dict[tuple[str, str], Held] = {}
+        # Not by shard: a lease that was lost may be followed by another while its run is still on the way.
+        self._held: dict[int, Held] = {}
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
@@ -26,12 +27,12 @@ class Leases:
     def hold(self, held: Held) -> None:
         """Renew this lease from now on."""
         with self._changed:
-            self._held[held.lease.job_id, held.lease.member] = held
+            self._held[id(held)] = held
 
     def drop(self, held: Held) -> None:
         """Renew it no longer."""
         with self._changed:
-            self._held.pop((held.lease.job_id, held.lease.member), None)
+            self._held.pop(id(held), None)
             self._changed.notify_all()
 
     def wait_for_change(self, seconds: float) -> None:
