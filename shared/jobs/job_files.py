@@ -109,9 +109,9 @@ class JobFiles:
 
     # Its plan
 
-    def store_page(self, page: PlanPage) -> None:
-        """Store a plan page, unless it is there."""
-        self.storage.put(keys.page(self.job_id, page.number), page.encode(), if_absent=True)
+    def store_page(self, page: PlanPage) -> bool:
+        """Store a plan page; False where one is there already."""
+        return self.storage.put(keys.page(self.job_id, page.number), page.encode(), if_absent=True)
 
     def page(self, number: int) -> PlanPage | None:
         """A plan page."""
