@@ -33,6 +33,8 @@ from maskmill.worker.outcomes import outcome_of
 
 READS_AT_ONCE = 16
 CLOSE_AGAIN_SECONDS = 300.0
+# A planner finds with its next page that the job is over.
+PLANNER_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,14 @@ class Finalizer:
     rollups: RollupMaker
 
     def run(self, work: Work, in_hand: InHand) -> float | None:
-        """Close the job if it is over and still open."""
+        """Close the job if it is over and still open, and no planner stores pages of it any more."""
         job_id = work.job_id
         status = self.ledger.status(job_id)
-        if status is not None and self.ledger.is_open(job_id) and _is_over(status):
-            self._close(status, in_hand)
+        if status is None or not self.ledger.is_open(job_id) or not _is_over(status):
+            return None
+        if status.state != "finalizing" and self.ledger.is_planned_now(job_id):
+            return PLANNER_SECONDS
+        self._close(status, in_hand)
         return None
 
     def _close(self, status: JobStatus, in_hand: InHand) -> None:
