@@ -207,7 +207,7 @@ class Planning:
             yield from self._items_inside(chunk, cursor.inside)
         if cursor.listing is None:
             return
-        listed = entries(self.job, self.planner.settings, cursor.listing)
+        listed = entries(self.job, self.planner.settings, cursor.listing, self.in_hand.alive)
         while run := list(itertools.islice(listed, CHUNK_ENTRIES)):
             if all(_is_plain(entry) for entry in run):
                 yield from ((_item(entry), partial(_cursor_behind, entry, chunks)) for entry in run)
