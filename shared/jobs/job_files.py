@@ -233,8 +233,7 @@ class JobFiles:
 
     def forget_unaccepted(self, now: float) -> None:
         """Remove the marker of a job that was never accepted, a day after it was set."""
-        marker = self._read(keys.open_marker(self.job_id))
-        if now - float(marker or 0) > ABANDONED_SECONDS:
+        if now - _time_in(self._read(keys.open_marker(self.job_id))) > ABANDONED_SECONDS:
             self.storage.delete(keys.open_marker(self.job_id))
 
     def _read(self, key: str) -> bytes | None:
@@ -252,7 +251,7 @@ def abandoned_uploads(storage: Storage, now: float) -> Iterator[str]:
     """Remove what requests stored that never became a job's, a day after they began; the folders removed."""
     for marker in list(storage.list(keys.RECEIVING)):
         with suppress(KeyNotFound):
-            began = float(storage.get(marker))
+            began = _time_in(storage.get(marker))
             if now - began < ABANDONED_SECONDS:
                 continue
             job_id, _, folder = marker.removeprefix(keys.RECEIVING).partition("/")
@@ -265,6 +264,13 @@ def abandoned_uploads(storage: Storage, now: float) -> Iterator[str]:
                 storage.delete(key)
             files.mark_received(folder)
             yield f"{job_id}/{folder}"
+
+
+def _time_in(marker: bytes | None) -> float:
+    """The time that a marker holds; 0 where it is spoiled, as by a power cut."""
+    with suppress(ValueError):
+        return float(marker or 0)
+    return 0
 
 
 def count(outcomes: Iterable[Outcome]) -> dict[str, int]:

@@ -304,3 +304,18 @@ def test_what_was_never_accepted_is_not_entered(site: ControlSite) -> None:
     site.sweeper().recover()
     assert site.ledger.open_jobs() == []
     assert site.storage.size(keys.open_marker("neveraccepted")) is not None
+
+
+@pytest.mark.parametrize("broken", ["head", "marker", "uploads"])
+def test_what_cannot_be_read_of_one_job_keeps_no_other_out(site: ControlSite, broken: str) -> None:
+    job_id = site.accept(1).id
+    other = "0" * 24
+    site.storage.put(keys.receiving(other, "f") if broken == "uploads" else keys.open_marker(other), b"spoiled")
+    if broken == "head":
+        site.storage.put(keys.job(other), b"spoiled")
+        site.storage.put(keys.head(other), b"spoiled")
+    site.ledger.serve("gone", [])
+    site.redis.zadd(f"{PREFIX}:seen", {"gone": 1})
+    site.sweeper().recover()
+    assert site.ledger.open_jobs() == [job_id]
+    assert site.redis.hgetall(f"{PREFIX}:workers") == {}

@@ -66,11 +66,19 @@ class Sweeper:
             for job_id, is_open in zip(run, self.ledger.are_open(run), strict=True):
                 if stopped_within(0):
                     return
-                if not is_open and self._enter_again(JobFiles(self.storage, job_id)):
-                    logger.warning("job %s entered again from storage", job_id)
+                if not is_open:
+                    self._try_to_enter(job_id)
         for folder in abandoned_uploads(self.storage, time.time()):
             logger.warning("uploads of a request that never became a job are removed: %s", folder)
         self.ledger.forget()
+
+    def _try_to_enter(self, job_id: str) -> None:
+        try:
+            if self._enter_again(JobFiles(self.storage, job_id)):
+                logger.warning("job %s entered again from storage", job_id)
+        except ValueError as error:
+            # What one job keeps there is spoiled, which is no reason to leave the others out.
+            logger.error("job %s cannot be entered again: %s", job_id, " ".join(str(error).split())[:500])
 
     def _enter_again(self, files: JobFiles) -> bool:
         if not files.is_accepted():
