@@ -132,6 +132,9 @@ class DeviceChild:
                     logger.info("deleted %d leftovers of interactive requests", count)
             except MaskmillError as error:
                 logger.warning("leftovers of interactive requests are not deleted: %s", error)
+            except Exception:
+                # Without this thread they would stay for good.
+                logger.exception("leftovers of interactive requests are not deleted")
             time.sleep(TIDY_SECONDS)
 
 
