@@ -15,6 +15,7 @@ from maskmill.shared.ledger import Ledger
 from maskmill.shared.recovery import enter_stored
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
+from maskmill.worker.retry import Said
 
 RECOVER_SECONDS = 20.0
 IDS_AT_ONCE = 1000
@@ -34,7 +35,7 @@ class Sweeper:
 
     def sweep_until(self, stopped_within: Callable[[float], bool]) -> None:
         """Sweep every few seconds, until `stopped_within` that time; an outage is logged and waited out."""
-        recovered_at = -RECOVER_SECONDS
+        recovered_at, said = -RECOVER_SECONDS, Said()
         while not stopped_within(self.settings.sweep_seconds):
             try:
                 self.sweep()
@@ -42,9 +43,11 @@ class Sweeper:
                     self.recover(stopped_within)
                     recovered_at = time.monotonic()
             except StorageRefused as error:
-                logger.error("sweep put off, the storage refuses: %s", error)
+                if said.is_news(error):
+                    logger.error("sweep put off, the storage refuses: %s", error)
             except MaskmillError as error:
-                logger.warning("sweep put off: %s", error)
+                if said.is_news(error):
+                    logger.warning("sweep put off: %s", error)
                 recovered_at = -RECOVER_SECONDS
             except Exception:
                 # Nothing may end what frees leases.

@@ -7,6 +7,7 @@ import threading
 
 from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.ledger import Ledger
+from maskmill.worker.retry import Said
 from maskmill.worker.shards.shard_run import Held
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ class Leases:
         # Not by shard: a lease that was lost may be followed by another while its run is still on the way.
         self._held: dict[int, Held] = {}
         self._changed = threading.Condition()
+        self._said = Said()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -51,5 +53,6 @@ class Leases:
             try:
                 held.state = self._ledger.renew(held.lease, trouble)
             except LedgerUnavailable as error:
-                logger.warning("lease not renewed: %s", error)
+                if self._said.is_news(error):
+                    logger.warning("lease not renewed: %s", error)
                 return
