@@ -22,7 +22,7 @@ from maskmill.shared.jobs.records import (
     PlanPage,
     Rollup,
 )
-from maskmill.shared.jobs.sources import PathSource, StoredBytes
+from maskmill.shared.jobs.sources import PathSource, StoredBytes, UrlBytes
 from maskmill.shared.ledger import ShardLease
 from maskmill.shared.recovery import enter_stored
 from maskmill.worker.control.runner import InHand
@@ -34,6 +34,7 @@ from maskmill.worker.sources.fetch import Fetcher
 from maskmill.worker.sources.listing import entries
 from maskmill.worker.sources.pages import Expander, items_of
 from tests.services.control_site import PREFIX, ControlSite, Killed, in_background, kept
+from tests.services.files_over_http import serve_files
 from tests.services.workers import wait_until
 
 
@@ -296,6 +297,23 @@ def test_a_chunk_that_was_looked_into_before_is_not_looked_into_again(site: Cont
     again = Held(ShardLease(job_id, 0, 2, 1, expands=True, look=True), head)
     assert looker(site).expand(again, site.files(job_id))
     assert not [key for kind, key in site.storage.calls if kind == "get" and key.endswith(".pdf")]
+
+
+def test_the_bytes_of_a_url_stay_those_whose_pages_were_counted_first(site: ControlSite, tmp_path: Path) -> None:
+    two_pages = PDF.replace(b"/Kids[3 0 R]/Count 1", b"/Kids[3 0 R 3 0 R]/Count 2")
+    (tmp_path / "a.pdf").write_bytes(two_pages)
+    settings = site.settings.model_copy(update={"allow_networks": ("127.0.0.0/8",)})
+    expander = Expander(settings, site.storage, Fetcher(settings, site.storage, Egress(settings)))
+    with serve_files(tmp_path) as server:
+        location = UrlBytes(url=f"http://127.0.0.1:{server.port}/a.pdf")
+        entry = Entry(source=0, position="", input_path="a", name="a.pdf", location=location, form="paged")
+        first = expander.look_into("01ab2345", 0, entry, None)
+        (tmp_path / "a.pdf").write_bytes(PDF)
+        # By another worker, for whom the first one's lease was over.
+        second = expander.look_into("01ab2345", 0, entry, None)
+    assert first == second
+    assert first.pages == ((0, 1),)
+    assert site.storage.get(keys.inputs("01ab2345", "fetched-0")) == two_pages
 
 
 # A planner that takes long
