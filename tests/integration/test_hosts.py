@@ -47,7 +47,7 @@ def test_nothing_is_submitted_by_another_name(api_server: ApiServer, services: S
             client.request("POST", "/v1/jobs", body, {"Host": host})
             statuses[host] = client.getresponse().status
     assert statuses == {"evil.example": 421, address: 202}
-    assert len(services.ledger.jobs()) == 1
+    assert len(services.ledger.jobs()[0]) == 1
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ from maskmill.shared.doorbell import celery_app
 from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.jobs.records import Job, new_job_id
 from maskmill.shared.ledger import Ledger
-from maskmill.shared.replies import Ask, Replies
+from maskmill.shared.replies import InteractiveQueue, InteractiveRequest
 from maskmill.shared.settings import Settings
+from maskmill.shared.storage import open_storage
 from tests.integration.conftest import SHAPES
 from tests.services import RedisServer, run_redis
 from tests.services.forwarder import forward
@@ -141,8 +142,10 @@ def new_job() -> Job:
 @contextmanager
 def users(url: str) -> Iterator[dict[str, Callable[[], object]]]:
     """Every way in which Maskmill speaks to Redis: a command, a script, a pipeline, a bell rung by Celery."""
-    ledger, replies = Ledger(url, "test"), Replies(url, "test")
-    app = celery_app(Settings(redis_url=url, redis_prefix="test"))
+    settings = Settings(redis_url=url, redis_prefix="test")
+    # A small picture never comes near the storage.
+    ledger, replies = Ledger(url, "test"), InteractiveQueue(settings, open_storage(settings))
+    app = celery_app(settings)
 
     def ring() -> None:
         with reachable(OperationalError):
@@ -151,7 +154,7 @@ def users(url: str) -> Iterator[dict[str, Callable[[], object]]]:
     yield {
         "command": lambda: ledger.serve("worker", [SHAPES]),
         "script": lambda: ledger.enter(new_job()),
-        "pipeline": lambda: replies.ask("shapes", Ask(b"picture")),
+        "pipeline": lambda: replies.submit("shapes", InteractiveRequest(b"picture")),
         "bell": ring,
     }
     ledger.disconnect()
