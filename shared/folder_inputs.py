@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -88,16 +88,18 @@ def natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
-def read_folder(folder: Path, below: str, left_out: LeftOut) -> list[Child]:
+def read_folder(folder: Path, below: str, left_out: LeftOut, alive: Callable[[], object] = lambda: None) -> list[Child]:
     """The sub-folders and the inputs of one folder in natural order; the rest is added to `left_out`.
 
     `below` is "" or leads, with its last slash, to this folder from the one that was named. Names alone are kept;
-    only a file whose name claims nothing is opened, once, for its first bytes. Raises OSError where the folder
+    only a file whose name claims nothing is opened, once, for its first bytes. `alive` is called with each that is
+    read, as a large folder takes long. Raises OSError where the folder
     cannot be read.
     """
     children = []
     with os.scandir(folder) as entries:
         for entry in entries:
+            alive()
             child, reason = _judge(entry)
             if reason:
                 left_out.add(reason, f"{below}{entry.name}")

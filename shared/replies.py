@@ -207,10 +207,12 @@ class InteractiveQueue:
         oldest = int(time.time()) - self._keep - LEFTOVER_SECONDS
         count = 0
         for key in self._storage.list(STORED):
-            if int(key.removeprefix(STORED).split("-")[0], 16) > oldest:
-                break
-            self._storage.delete(key)
-            count += 1
+            # What was put there by others, and has no time in its name, stays.
+            with contextlib.suppress(ValueError):
+                if int(key.removeprefix(STORED).split("-")[0], 16) > oldest:
+                    break
+                self._storage.delete(key)
+                count += 1
         return count
 
     def close(self) -> None:

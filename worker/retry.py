@@ -79,13 +79,28 @@ class _Wait:
     since: float
 
 
+class Said:
+    """What a log was told lately: an outage is worth one line in QUIET_SECONDS, not one for each try."""
+
+    def __init__(self) -> None:
+        self._said: dict[type[BaseException], float] = {}
+
+    def is_news(self, error: BaseException) -> bool:
+        """Whether the log has not had an error of that kind for QUIET_SECONDS; from now on it has."""
+        now = time.monotonic()
+        news = now - self._said.get(type(error), float("-inf")) >= QUIET_SECONDS
+        if news:
+            self._said[type(error)] = now
+        return news
+
+
 class _Waits:
     """Which threads of the process wait, from a call's first failure until it succeeds or gives up."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waits: dict[int, _Wait] = {}
-        self._said: dict[type[BaseException], float] = {}
+        self._said = Said()
 
     def begin(self, state: RetryCallState) -> None:
         """This thread waits, or goes on to, because of the call's latest error."""
@@ -96,7 +111,7 @@ class _Waits:
             before = self._waits.get(thread)
             same = before is not None and type(before.error) is type(error)
             self._waits[thread] = _Wait(error, before.since if before and same else time.time())
-            news = self._is_news(type(error))
+            news = self._said.is_news(error)
         if news:
             level = logging.ERROR if isinstance(error, StorageRefused) else logging.WARNING
             logger.log(level, "the work waits: %s", error)
@@ -120,14 +135,6 @@ class _Waits:
             return ""
         since = datetime.fromtimestamp(first.since, UTC).isoformat(timespec="seconds")
         return f"refused since {since}: {first.error}"
-
-    def _is_news(self, kind: type[BaseException]) -> bool:
-        """Whether the log has not had an error of that kind for QUIET_SECONDS; from now on it has."""
-        now = time.monotonic()
-        news = now - self._said.get(kind, float("-inf")) >= QUIET_SECONDS
-        if news:
-            self._said[kind] = now
-        return news
 
 
 _waits = _Waits()

@@ -113,7 +113,7 @@ def cancel(path: JobPath) -> Response:
     files = _going(path.job_id)
     # The marker first: a ledger that is lost and made anew from storage must not run the job again.
     files.mark_cancelled()
-    return _move(files, services().ledger.cancel, undo=partial(files.mark_cancelled, cancelled=False))
+    return _move(files, "cancelled", services().ledger.cancel, undo=partial(files.mark_cancelled, cancelled=False))
 
 
 @api.post("/jobs/<job_id>/pause", responses={200: JobView})
@@ -121,14 +121,14 @@ def pause(path: JobPath) -> Response:
     """Hold a job where it is, also over a loss of Redis"""
     files = _going(path.job_id)
     files.mark_paused()
-    return _move(files, services().ledger.pause, undo=partial(files.mark_paused, paused=False))
+    return _move(files, "paused", services().ledger.pause, undo=partial(files.mark_paused, paused=False))
 
 
 @api.post("/jobs/<job_id>/resume", responses={200: JobView})
 def resume(path: JobPath) -> Response:
     """Go on with a paused job"""
     files = _going(path.job_id)
-    answer = _move(files, services().ledger.resume)
+    answer = _answer_moved(files, services().ledger.resume)
     files.mark_paused(paused=False)
     with contextlib.suppress(LedgerUnavailable):
         services().doorbell.ring("bulk", find_head(services(), path.job_id).options.model)
@@ -151,14 +151,18 @@ def _going(job_id: str) -> JobFiles:
     return files_of(services(), job_id)
 
 
-def _move(files: JobFiles, move: Callable[[str], JobState], undo: Callable[[], None] | None = None) -> Response:
-    """Move the job; `undo` takes its marker back where the job's state does not allow the move."""
+def _move(files: JobFiles, after: JobState, move: Callable[[str], JobState], undo: Callable[[], None]) -> Response:
+    """Move the job to the state `after`; `undo` takes its marker back where it can neither move there nor is there."""
     try:
-        _move_entered(files, move)
+        return _answer_moved(files, move)
     except IllegalMove:
-        if undo:
+        if find_status(services(), files.job_id).state != after:
             undo()
         raise
+
+
+def _answer_moved(files: JobFiles, move: Callable[[str], JobState]) -> Response:
+    _move_entered(files, move)
     with contextlib.suppress(LedgerUnavailable):
         services().doorbell.ring_control()
     return as_json(view(find_status(services(), files.job_id)))

@@ -7,7 +7,7 @@ planner comes to list its sources in another way.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from benchmarks.at_scale.bench import MADE_UP
 from maskmill.shared.jobs.records import Entry, Job, ListingCursor
@@ -18,9 +18,11 @@ from maskmill.worker.control import planner
 A_FOLDER = 1000
 
 
-def entries(job: Job, settings: Settings, start: ListingCursor | None = None) -> Iterator[Entry]:
+def entries(
+    job: Job, settings: Settings, start: ListingCursor | None = None, alive: Callable[[], object] = lambda: None
+) -> Iterator[Entry]:
     """As `worker.sources.listing.entries` does, behind the cursor `start`."""
-    del settings
+    del settings, alive
     path = getattr(job.sources[0], "path", "")
     after = start and start.position
     first = int(re.split("[/.]", after)[1]) + 1 if after else 0

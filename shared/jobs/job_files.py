@@ -19,6 +19,7 @@ jobs/ID/report.json        the final status
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -108,9 +109,9 @@ class JobFiles:
 
     # Its plan
 
-    def store_page(self, page: PlanPage) -> None:
-        """Store a plan page, unless it is there."""
-        self.storage.put(keys.page(self.job_id, page.number), page.encode(), if_absent=True)
+    def store_page(self, page: PlanPage) -> bool:
+        """Store a plan page; False where one is there already."""
+        return self.storage.put(keys.page(self.job_id, page.number), page.encode(), if_absent=True)
 
     def page(self, number: int) -> PlanPage | None:
         """A plan page."""
@@ -167,16 +168,11 @@ class JobFiles:
         data = self._read(keys.outcome(self.job_id, shard))
         return None if data is None else sorted(_decode_outcomes(data), key=_number)
 
-    def committed_shards(self, first: int, last: int) -> list[int]:
+    def committed_shards(self, first: int, last: int) -> Iterator[int]:
         """The shards from `first` to before `last` whose outcomes are stored; read by listing."""
         start_after = keys.outcome(self.job_id, first - 1) if first else ""
-        found = []
-        for key in self.storage.list(keys.outcomes(self.job_id), start_after):
-            number = keys.number_of(key)
-            if number >= last:
-                break
-            found.append(number)
-        return found
+        numbers = map(keys.number_of, self.storage.list(keys.outcomes(self.job_id), start_after))
+        return itertools.takewhile(lambda number: number < last, numbers)
 
     def store_annotations(self, shard: int, lines: bytes) -> None:
         """Store a shard's instances."""
@@ -237,8 +233,7 @@ class JobFiles:
 
     def forget_unaccepted(self, now: float) -> None:
         """Remove the marker of a job that was never accepted, a day after it was set."""
-        marker = self._read(keys.open_marker(self.job_id))
-        if now - float(marker or 0) > ABANDONED_SECONDS:
+        if now - _time_in(self._read(keys.open_marker(self.job_id))) > ABANDONED_SECONDS:
             self.storage.delete(keys.open_marker(self.job_id))
 
     def _read(self, key: str) -> bytes | None:
@@ -256,7 +251,7 @@ def abandoned_uploads(storage: Storage, now: float) -> Iterator[str]:
     """Remove what requests stored that never became a job's, a day after they began; the folders removed."""
     for marker in list(storage.list(keys.RECEIVING)):
         with suppress(KeyNotFound):
-            began = float(storage.get(marker))
+            began = _time_in(storage.get(marker))
             if now - began < ABANDONED_SECONDS:
                 continue
             job_id, _, folder = marker.removeprefix(keys.RECEIVING).partition("/")
@@ -269,6 +264,13 @@ def abandoned_uploads(storage: Storage, now: float) -> Iterator[str]:
                 storage.delete(key)
             files.mark_received(folder)
             yield f"{job_id}/{folder}"
+
+
+def _time_in(marker: bytes | None) -> float:
+    """The time that a marker holds; 0 where it is spoiled, as by a power cut."""
+    with suppress(ValueError):
+        return float(marker or 0)
+    return 0
 
 
 def count(outcomes: Iterable[Outcome]) -> dict[str, int]:

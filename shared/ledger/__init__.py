@@ -20,11 +20,12 @@ prefix:
     turns:MODEL, turn       jobs with ready shards, by priority, then by who waited longest
     models                  the models of which something may be ready
     work:due, work:rows     control work "plan/ID", "rollup/ID/G", "close/ID": when it is due or its lease ends; its row
-    work:token              counts the leases of control work
+    work:token              the last token of a lease of control work; the first is the time, in milliseconds
     workers, seen           what each live worker serves (hash of JSON); when it last said so
 """
 
 from maskmill.shared.ledger.records import (
+    EnteredState,
     FinishedShard,
     ModelCard,
     PlannedPages,
@@ -34,4 +35,13 @@ from maskmill.shared.ledger.records import (
 )
 from maskmill.shared.ledger.store import Ledger
 
-__all__ = ["FinishedShard", "Ledger", "ModelCard", "PlanStart", "PlannedPages", "ShardLease", "Work"]
+__all__ = [
+    "EnteredState",
+    "FinishedShard",
+    "Ledger",
+    "ModelCard",
+    "PlanStart",
+    "PlannedPages",
+    "ShardLease",
+    "Work",
+]

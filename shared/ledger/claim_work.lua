@@ -4,6 +4,8 @@
 local work = call('ZRANGEBYSCORE', key('work', 'due'), '-inf', now(), 'LIMIT', 0, 1)[1]
 if not work then return nil end
 local row = work_row(work) or {failures = 0}
+-- Where Redis came back empty, tokens go on behind those that it gave out before: there is no lease each millisecond.
+call('SET', key('work', 'token'), math.floor(now() * 1000), 'NX')
 row.token = call('INCR', key('work', 'token'))
 row.again = nil
 -- Counted before the work: who dies of it cannot count any more.

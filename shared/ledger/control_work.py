@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import cast
+
 from maskmill.shared.connection import reachable
 from maskmill.shared.ledger.moves import Moves
 from maskmill.shared.ledger.records import Work
@@ -33,6 +36,12 @@ class WorkMoves(Moves):
         With an `error` it counts as a failure unless it is `blameless`: a service that was away.
         """
         return bool(self._move("end_work", work.name, work.token, seconds, error, int(blameless)))
+
+    def is_planned_now(self, job_id: str) -> bool:
+        """Whether somebody has the planning of the job in hand."""
+        with reachable():
+            row = cast("str | None", self._redis.hget(self._key("work", "rows"), f"plan/{job_id}"))
+        return row is not None and "token" in json.loads(row)
 
     def tell_trouble(self, job_id: str, what: str) -> None:
         """Note what the job waits for, to be seen in its status for a minute."""

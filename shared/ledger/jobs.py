@@ -14,6 +14,7 @@ from maskmill.shared.jobs.records import (
     FINAL_STATES,
     JOB_ID_PATTERN,
     MOVES,
+    SHARDS_A_ROLLUP,
     Counts,
     Failure,
     JobHead,
@@ -21,7 +22,7 @@ from maskmill.shared.jobs.records import (
     JobStatus,
 )
 from maskmill.shared.ledger.moves import Moves
-from maskmill.shared.ledger.records import job_status
+from maskmill.shared.ledger.records import EnteredState, job_status
 
 ZEROS = ("planned", "succeeded", "failed", "skipped", "pages", "shards", "admitted", "shards_done")
 
@@ -29,13 +30,13 @@ ZEROS = ("planned", "succeeded", "failed", "skipped", "pages", "shards", "admitt
 class JobMoves(Moves):
     """Job states and counts."""
 
-    def enter(self, job: JobHead, *, recovered: bool = False, paused: bool = False) -> bool:
-        """Enter an accepted job; False where it is there already.
+    def enter(self, job: JobHead, *, state: EnteredState = "queued", recovered: bool = False) -> bool:
+        """Enter an accepted job in that state; False where it is there already.
 
         `recovered` says that shards of it may have been committed before, in a ledger that was lost.
         """
         fields: dict[str, Any] = {
-            "state": "paused" if paused else "queued",
+            "state": state,
             "paused_from": "queued",
             "name": job.name or "",
             "model": job.options.model,
@@ -129,10 +130,13 @@ class JobMoves(Moves):
             raise IllegalMove(f"a job that is {state[0]} cannot be {verb}")
         return cast(JobState, state[0])
 
-    def close(self, job_id: str, counts: Counts, keep_seconds: float) -> JobState:
-        """The job's report is stored: end it with its counts, and forget it after `keep_seconds`."""
+    def close(self, job_id: str, counts: Counts, keep_seconds: float) -> JobState | None:
+        """The job's report is stored: end it with its counts, and forget it after `keep_seconds`.
+
+        Returns its state, None where it is not there; one that is not over was entered anew meanwhile, and goes on.
+        """
         final = (counts.planned, counts.succeeded, counts.failed, counts.skipped)
-        return cast(JobState, self._move("close", job_id, int(keep_seconds), *final))
+        return cast("JobState | None", self._move("close", job_id, int(keep_seconds), *final, SHARDS_A_ROLLUP))
 
 
 def _cursor(job_id: str, created: float) -> str:

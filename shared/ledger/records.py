@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus, PlanCursor
 from maskmill.shared.jobs.sources import Wire
 
+EnteredState = Literal["queued", "paused", "cancelled"]
 TROUBLE_SECONDS = 60
 
 

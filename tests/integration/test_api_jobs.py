@@ -288,6 +288,33 @@ def test_a_job_is_paused_resumed_and_cancelled(web: FlaskClient) -> None:
     assert "cancelled already" in again.json["detail"]
 
 
+def test_a_job_that_is_paused_twice_stays_paused_without_redis(web: FlaskClient, services: Services) -> None:
+    answer = submit(web, [URL])
+    job_id, links = answer.json["id"], answer.json["links"]
+    assert web.post(links["pause"]).status_code == 200
+    assert web.post(links["pause"]).status_code == 409
+    assert services.storage.size(keys.paused(job_id)) is not None
+    assert web.post(links["resume"]).json["state"] == "queued"
+    assert services.storage.size(keys.paused(job_id)) is None
+
+
+def test_a_job_that_two_cancel_at_once_stays_cancelled_without_redis(
+    web: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = submit(web, [URL])
+    job_id, put = answer.json["id"], services.storage.put
+
+    def overtaken(key: str, data: bytes, **how: Any) -> bool:
+        if key == keys.cancelled(job_id):
+            services.ledger.cancel(job_id)
+        return put(key, data, **how)
+
+    # The other's move comes between this one's look at the state and its own.
+    monkeypatch.setattr(services.storage, "put", overtaken)
+    assert web.post(answer.json["links"]["cancel"]).status_code == 409
+    assert services.storage.size(keys.cancelled(job_id)) is not None
+
+
 def test_a_page_of_another_site_may_not_submit(web: FlaskClient) -> None:
     assert submit(web, [URL], headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     assert submit(web, [URL], headers={"Sec-Fetch-Site": "same-origin"}).status_code == 202

@@ -15,9 +15,12 @@ from maskmill.shared.errors import StorageUnavailable
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import JobHead, ListingCursor, PlanCursor, new_job_id
 from maskmill.shared.jobs.sources import PathSource, UrlSource
-from maskmill.shared.ledger import PlannedPages, Work
+from maskmill.shared.ledger import PlannedPages, ShardLease, Work
 from maskmill.worker.control.runner import MOST_FAILURES, InHand
+from maskmill.worker.shards.leases import Leases
+from maskmill.worker.shards.shard_run import Held
 from tests.services.control_site import PREFIX, ControlSite, Killed, in_background, kept
+from tests.services.process import free_port
 from tests.services.workers import wait_until
 
 
@@ -304,3 +307,37 @@ def test_what_was_never_accepted_is_not_entered(site: ControlSite) -> None:
     site.sweeper().recover()
     assert site.ledger.open_jobs() == []
     assert site.storage.size(keys.open_marker("neveraccepted")) is not None
+
+
+@pytest.mark.parametrize("broken", ["head", "marker", "uploads"])
+def test_what_cannot_be_read_of_one_job_keeps_no_other_out(site: ControlSite, broken: str) -> None:
+    job_id = site.accept(1).id
+    other = "0" * 24
+    site.storage.put(keys.receiving(other, "f") if broken == "uploads" else keys.open_marker(other), b"spoiled")
+    if broken == "head":
+        site.storage.put(keys.job(other), b"spoiled")
+        site.storage.put(keys.head(other), b"spoiled")
+    site.ledger.serve("gone", [])
+    site.redis.zadd(f"{PREFIX}:seen", {"gone": 1})
+    site.sweeper().recover()
+    assert site.ledger.open_jobs() == [job_id]
+    assert site.redis.hgetall(f"{PREFIX}:workers") == {}
+
+
+def test_an_outage_of_redis_is_said_once_not_at_every_sweep(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    site = ControlSite(tmp_path, f"redis://127.0.0.1:{free_port()}/0")
+    sweeps = iter([False] * 5 + [True])
+    site.sweeper().sweep_until(lambda _: next(sweeps))
+    site.close()
+    assert [record.message for record in caplog.records if "Redis" in record.message] == [caplog.records[0].message]
+    assert "sweep put off" in caplog.records[0].message
+
+
+def test_leases_that_cannot_be_renewed_are_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    site = ControlSite(tmp_path, f"redis://127.0.0.1:{free_port()}/0")
+    leases, head = Leases(site.ledger), site.accept(1)
+    leases.hold(Held(ShardLease(head.id, 0, 1, 0), head))
+    for _ in range(3):
+        leases.renew()
+    site.close()
+    assert len([record for record in caplog.records if "not renewed" in record.message]) == 1

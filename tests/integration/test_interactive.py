@@ -329,3 +329,13 @@ def test_what_killed_processes_left_in_storage_is_deleted_by_a_worker_that_start
     with run_workers(two_models, lane="interactive", control=False):
         wait_until(lambda: list(storage.list("interactive/")) == [young], 30)
     assert storage.get(young) == b"left over"
+
+
+def test_leftovers_are_deleted_whatever_else_lies_beside_them(services: Services) -> None:
+    storage = services.storage
+    for name in (".hidden", "00000001-left", f"{int(time.time()):08x}-fresh", "strange"):
+        storage.put(f"interactive/{name}", b"bytes")
+    assert InteractiveQueue(services.settings, storage).expire() == 1
+    left = list(storage.list("interactive/"))
+    assert len(left) == 3
+    assert "interactive/00000001-left" not in left

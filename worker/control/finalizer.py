@@ -33,6 +33,8 @@ from maskmill.worker.outcomes import outcome_of
 
 READS_AT_ONCE = 16
 CLOSE_AGAIN_SECONDS = 300.0
+# A planner finds with its next page that the job is over.
+PLANNER_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,14 @@ class Finalizer:
     rollups: RollupMaker
 
     def run(self, work: Work, in_hand: InHand) -> float | None:
-        """Close the job if it is over and still open."""
+        """Close the job if it is over and still open, and no planner stores pages of it any more."""
         job_id = work.job_id
         status = self.ledger.status(job_id)
-        if status is not None and self.ledger.is_open(job_id) and _is_over(status):
-            self._close(status, in_hand)
+        if status is None or not self.ledger.is_open(job_id) or not _is_over(status):
+            return None
+        if status.state != "finalizing" and self.ledger.is_planned_now(job_id):
+            return PLANNER_SECONDS
+        self._close(status, in_hand)
         return None
 
     def _close(self, status: JobStatus, in_hand: InHand) -> None:
@@ -105,28 +110,33 @@ class Finalizer:
     def _count(self, files: JobFiles, head: JobHead, status: JobStatus, in_hand: InHand) -> Counter[str]:
         counted: Counter[str] = Counter()
         plan = _Plan.read(files, head)
-        claimed = plan.shards if status.state == "finalizing" else self._claimed(files, plan.shards)
+        admitted, recovered = self.ledger.admitted(files.job_id)
+        claimed = plan.shards
+        if status.state != "finalizing":
+            claimed = min(plan.shards, self._reach(files, plan.shards, admitted) if recovered else admitted)
         for number in range(-(-plan.shards // SHARDS_A_ROLLUP)):
-            counted.update(self._rollup(files, plan, number, claimed))
+            counted.update(self._rollup(files, plan, number, claimed, recovered=recovered))
             in_hand.progress()
             if in_hand.lost:
                 break
         return counted
 
-    def _claimed(self, files: JobFiles, planned: int) -> int:
-        """How many of the first shards a worker may ever have claimed."""
-        admitted, recovered = self.ledger.admitted(files.job_id)
-        if not recovered:
-            return min(planned, admitted)
-        # An earlier ledger let a window of them be claimed behind the last that was committed.
+    def _reach(self, files: JobFiles, planned: int, admitted: int) -> int:
+        """How many of the first shards a worker may have claimed, of a ledger that was lost too.
+
+        That let a window of them be claimed behind the last that was committed, however far behind a slow one was.
+        """
         numbers = itertools.count()
         whole = next(number for number in numbers if (stored := files.rollup(number)) is None or _is_short(stored))
-        last = max(files.committed_shards(whole * SHARDS_A_ROLLUP, (whole + 2) * SHARDS_A_ROLLUP), default=-1)
-        return min(planned, max(admitted, whole * SHARDS_A_ROLLUP, last + 1) + self.ledger.window)
+        last = max(files.committed_shards(whole * SHARDS_A_ROLLUP, planned), default=-1)
+        return max(admitted, whole * SHARDS_A_ROLLUP, last + 1) + self.ledger.window
 
-    def _rollup(self, files: JobFiles, plan: _Plan, number: int, claimed: int) -> dict[str, int]:
+    def _rollup(self, files: JobFiles, plan: _Plan, number: int, claimed: int, *, recovered: bool) -> dict[str, int]:
         first, last = plan.span(number)
         stored = files.rollup(number)
+        if recovered and stored and _is_short(stored):
+            # A closing that the lost ledger asked for made it. What it skipped may have run since.
+            stored = None
         if stored is None or stored.shards < last - first:
             self._skip_uncommitted(files, plan, range(first, min(last, claimed)))
             ran = self.rollups.make(files, number, max(min(last, claimed) - first, 0))

@@ -121,7 +121,9 @@ class Planning:
         begun, turn_over = time.monotonic(), None
         for page in self._pages(cursor):
             turn_over = turn_over or self.planner.turn.end(begun, time.monotonic())
-            self.files.store_page(page)
+            if not self.files.store_page(page):
+                # Another's, from a listing of its own: this one would go on in the wrong place.
+                return False
             self._add(PlannedPages(1, shards_of(len(page.items), self.job), len(page.items), page.cursor))
             if not self._going or page.cursor is None:
                 break
@@ -205,7 +207,7 @@ class Planning:
             yield from self._items_inside(chunk, cursor.inside)
         if cursor.listing is None:
             return
-        listed = entries(self.job, self.planner.settings, cursor.listing)
+        listed = entries(self.job, self.planner.settings, cursor.listing, self.in_hand.alive)
         while run := list(itertools.islice(listed, CHUNK_ENTRIES)):
             if all(_is_plain(entry) for entry in run):
                 yield from ((_item(entry), partial(_cursor_behind, entry, chunks)) for entry in run)

@@ -40,6 +40,10 @@ class InHand:
     moved: bool = False
     moved_at: float = field(default_factory=time.monotonic)
 
+    def alive(self) -> None:
+        """It gets on, though nothing of it is done for good yet."""
+        self.moved_at = time.monotonic()
+
     def progress(self) -> None:
         """Something of it is done for good: dying after this is no second failure at the same place."""
         self.moved, self.moved_at = True, time.monotonic()
@@ -79,7 +83,8 @@ class WorkRunner:
             held = list(self._in_hand.values())
         for in_hand in held:
             if time.monotonic() - in_hand.moved_at > STILL_SECONDS:
-                logger.error("%s stands still; somebody else may go on with it", in_hand.work.name)
+                if not in_hand.lost:
+                    logger.error("%s stands still; somebody else may go on with it", in_hand.work.name)
                 in_hand.lost = True
             else:
                 moved, in_hand.moved = in_hand.moved, False

@@ -15,6 +15,7 @@ from maskmill.shared.ledger import Ledger
 from maskmill.shared.recovery import enter_stored
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
+from maskmill.worker.retry import Said
 
 RECOVER_SECONDS = 20.0
 IDS_AT_ONCE = 1000
@@ -34,7 +35,7 @@ class Sweeper:
 
     def sweep_until(self, stopped_within: Callable[[float], bool]) -> None:
         """Sweep every few seconds, until `stopped_within` that time; an outage is logged and waited out."""
-        recovered_at = -RECOVER_SECONDS
+        recovered_at, said = -RECOVER_SECONDS, Said()
         while not stopped_within(self.settings.sweep_seconds):
             try:
                 self.sweep()
@@ -42,9 +43,11 @@ class Sweeper:
                     self.recover(stopped_within)
                     recovered_at = time.monotonic()
             except StorageRefused as error:
-                logger.error("sweep put off, the storage refuses: %s", error)
+                if said.is_news(error):
+                    logger.error("sweep put off, the storage refuses: %s", error)
             except MaskmillError as error:
-                logger.warning("sweep put off: %s", error)
+                if said.is_news(error):
+                    logger.warning("sweep put off: %s", error)
                 recovered_at = -RECOVER_SECONDS
             except Exception:
                 # Nothing may end what frees leases.
@@ -66,11 +69,19 @@ class Sweeper:
             for job_id, is_open in zip(run, self.ledger.are_open(run), strict=True):
                 if stopped_within(0):
                     return
-                if not is_open and self._enter_again(JobFiles(self.storage, job_id)):
-                    logger.warning("job %s entered again from storage", job_id)
+                if not is_open:
+                    self._try_to_enter(job_id)
         for folder in abandoned_uploads(self.storage, time.time()):
             logger.warning("uploads of a request that never became a job are removed: %s", folder)
         self.ledger.forget()
+
+    def _try_to_enter(self, job_id: str) -> None:
+        try:
+            if self._enter_again(JobFiles(self.storage, job_id)):
+                logger.warning("job %s entered again from storage", job_id)
+        except ValueError as error:
+            # What one job keeps there is spoiled, which is no reason to leave the others out.
+            logger.error("job %s cannot be entered again: %s", job_id, " ".join(str(error).split())[:500])
 
     def _enter_again(self, files: JobFiles) -> bool:
         if not files.is_accepted():

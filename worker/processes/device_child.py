@@ -24,7 +24,7 @@ from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.pipeline.progress import Progress
 from maskmill.worker.processes.heartbeat import BEAT_SECONDS, Heartbeat, stamp_file
 from maskmill.worker.processes.wiring import open_services
-from maskmill.worker.retry import outage, trouble
+from maskmill.worker.retry import Said, outage, trouble
 from maskmill.worker.shards.claimer import Claimer
 from maskmill.worker.shards.expansion import ChunkExpander
 from maskmill.worker.shards.leases import Leases
@@ -94,7 +94,7 @@ class DeviceChild:
     def _beat(self) -> None:
         renew_every = max(round(self._settings.lease_seconds / 4 / self._pause), 1)
         serve_every = max(round(SERVE_SECONDS / self._pause), 1)
-        missed = False
+        missed, said = False, Said()
         for number in itertools.count():
             renew, serve = number % renew_every == 0, missed or number % serve_every == 0
             missed = True
@@ -102,7 +102,8 @@ class DeviceChild:
                 self._beat_once(renew=renew, serve=serve)
                 missed = False
             except MaskmillError as error:
-                logger.warning("not renewed or registered: %s", error)
+                if said.is_news(error):
+                    logger.warning("not renewed or registered: %s", error)
             except Exception:
                 # Without this thread the supervisor would end a worker that works.
                 logger.exception("not renewed or registered")
@@ -135,6 +136,9 @@ class DeviceChild:
                     logger.info("deleted %d leftovers of interactive requests", count)
             except MaskmillError as error:
                 logger.warning("leftovers of interactive requests are not deleted: %s", error)
+            except Exception:
+                # Without this thread they would stay for good.
+                logger.exception("leftovers of interactive requests are not deleted")
             time.sleep(TIDY_SECONDS)
 
 

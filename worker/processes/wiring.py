@@ -19,6 +19,7 @@ from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner
 from maskmill.worker.control.runner import Handler, WorkRunner
 from maskmill.worker.control.sweeper import Sweeper
+from maskmill.worker.retry import Said
 from maskmill.worker.sources.fetch import Fetcher
 
 logger = logging.getLogger(__name__)
@@ -79,13 +80,14 @@ def open_sweeper(settings: Settings) -> Sweeper:
 
 def keep_control(control: Control, threads: int) -> None:
     """Keep the leases of what a control worker has in hand, and say that it hears; for a thread of its own."""
-    pause = min(control.ledger.lease_seconds / 4, LISTEN_SECONDS / 4)
+    pause, said = min(control.ledger.lease_seconds / 4, LISTEN_SECONDS / 4), Said()
     while True:
         try:
             control.runner.keep()
             control.doorbell.listen(CONTROL_QUEUE, control.owner, threads)
         except LedgerUnavailable as error:
-            logger.warning("leases of control work not renewed: %s", error)
+            if said.is_news(error):
+                logger.warning("leases of control work not renewed: %s", error)
         except Exception:
             # Without this thread, another would take over what this process is still doing.
             logger.exception("leases of control work not renewed")

@@ -27,31 +27,35 @@ class ChunkExpander:
     progress: Progress
 
     def expand(self, held: Held, files: JobFiles) -> bool:
-        """Store what the chunk's entries are; False where nobody waits for it any more.
+        """Store what the chunk's entries are; False where nobody waits for it any more, or did not for a while.
 
         After a crash each entry is noted before it is touched, one at a time: what kills its worker twice fails alone.
         """
         chunk = files.chunk(held.lease.shard)
-        if chunk is None:
+        if chunk is None or (held.lease.look and files.expansions(chunk.number) is not None):
+            # Who looked into it died before that counted.
             return True
         passwords = files.passwords(held.job)
         self.progress.count(1)
         try:
             look = self._carefully if held.lease.crashes else self._at_once
-            found = list(look(held, chunk.entries, passwords))
+            found = [one for one in look(held, chunk.entries, passwords) if one is not None]
         finally:
             self.progress.count(-1)
-        if not held.wanted:
+        # A job that was paused for a moment may be wanted again, and still some of its entries were passed over.
+        if not held.wanted or len(found) < len(chunk.entries):
             return False
         files.store_expansions(chunk.number, found)
         return True
 
-    def _at_once(self, held: Held, entries: tuple[Entry, ...], passwords: dict[str, str]) -> Iterator[Expansion]:
+    def _at_once(self, held: Held, entries: tuple[Entry, ...], passwords: dict[str, str]) -> Iterator[Expansion | None]:
         with ThreadPoolExecutor(LOOK_AHEAD, thread_name_prefix="expand") as pool:
             numbers = range(len(entries))
             yield from pool.map(lambda number: self._look(held, number, entries[number], passwords), numbers)
 
-    def _carefully(self, held: Held, entries: tuple[Entry, ...], passwords: dict[str, str]) -> Iterator[Expansion]:
+    def _carefully(
+        self, held: Held, entries: tuple[Entry, ...], passwords: dict[str, str]
+    ) -> Iterator[Expansion | None]:
         for number, entry in enumerate(entries):
             if patiently(self.ledger.touch, held.lease, number) >= TOUCHES:
                 reason = f"the worker died {TOUCHES} times while it counted the pages of this input"
@@ -60,8 +64,11 @@ class ChunkExpander:
             yield self._look(held, number, entry, passwords)
             patiently(self.ledger.survived, held.lease, number)
 
-    def _look(self, held: Held, number: int, entry: Entry, passwords: dict[str, str]) -> Expansion:
-        if not held.wanted or entry.form == "picture":
+    def _look(self, held: Held, number: int, entry: Entry, passwords: dict[str, str]) -> Expansion | None:
+        """What the entry is; None where nobody waits for it any more."""
+        if not held.wanted:
+            return None
+        if entry.form == "picture":
             return Expansion(entry=number)
         pdf = with_password(entry.pdf, entry.source, passwords)
         found = self.expander.look_into(held.lease.job_id, number, entry, pdf)

@@ -7,6 +7,7 @@ import threading
 
 from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.ledger import Ledger
+from maskmill.worker.retry import Said
 from maskmill.worker.shards.shard_run import Held
 
 logger = logging.getLogger(__name__)
@@ -17,8 +18,10 @@ class Leases:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._held: dict[tuple[str, str], Held] = {}
+        # Not by shard: a lease that was lost may be followed by another while its run is still on the way.
+        self._held: dict[int, Held] = {}
         self._changed = threading.Condition()
+        self._said = Said()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -26,12 +29,12 @@ class Leases:
     def hold(self, held: Held) -> None:
         """Renew this lease from now on."""
         with self._changed:
-            self._held[held.lease.job_id, held.lease.member] = held
+            self._held[id(held)] = held
 
     def drop(self, held: Held) -> None:
         """Renew it no longer."""
         with self._changed:
-            self._held.pop((held.lease.job_id, held.lease.member), None)
+            self._held.pop(id(held), None)
             self._changed.notify_all()
 
     def wait_for_change(self, seconds: float) -> None:
@@ -50,5 +53,6 @@ class Leases:
             try:
                 held.state = self._ledger.renew(held.lease, trouble)
             except LedgerUnavailable as error:
-                logger.warning("lease not renewed: %s", error)
+                if self._said.is_news(error):
+                    logger.warning("lease not renewed: %s", error)
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -40,6 +40,7 @@ class _Root:
     source: Source
     name: str
     pdf: PdfOptions
+    alive: Callable[[], object]
 
     def entry(self, location: Location, input_path: str, error: MaskmillError | None = None) -> Entry:
         """The one entry of the source."""
@@ -68,13 +69,15 @@ def form_of(name: str) -> EntryForm:
     return "picture" if suffix in PICTURES else "paged" if suffix in PAGED else "unknown"
 
 
-def entries(job: Job, settings: Settings, start: ListingCursor | None = None) -> Iterator[Entry]:
-    """The entries of `job` behind the cursor `start`."""
+def entries(
+    job: Job, settings: Settings, start: ListingCursor | None = None, alive: Callable[[], object] = lambda: None
+) -> Iterator[Entry]:
+    """The entries of `job` behind the cursor `start`; `alive` is called while a folder is read."""
     at = start or ListingCursor()
     names = source_names(job.sources)
     for number in range(at.source, len(names)):
         source = job.sources[number]
-        root = _Root(number, source, names[number], source.pdf or job.options.pdf)
+        root = _Root(number, source, names[number], source.pdf or job.options.pdf, alive)
         after = at.position if number == at.source else None
         if isinstance(source, PathSource):
             yield from _of_path(root, source, settings, alone=len(names) == 1, after=after)
@@ -140,7 +143,7 @@ def _parts(after: str | None) -> list[str]:
 
 def _walk(root: _Root, folder: Path, shown: Path, below: str, after: list[str], left_out: LeftOut) -> Iterator[Entry]:
     try:
-        children = read_folder(folder, below, left_out)
+        children = read_folder(folder, below, left_out, root.alive)
     except OSError as error:
         if not after:
             yield _unreadable(root, folder, shown, below, error)

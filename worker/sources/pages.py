@@ -101,7 +101,9 @@ class Expander:
             return Expansion(entry=number, pages=_ranges(pages))
         # Each page would fetch it again, and might be given something else.
         location = StoredBytes(key=keys.inputs(job_id, f"fetched-{entry.source}"))
-        patiently(self.storage.put, location.key, data)
+        if not patiently(self.storage.put, location.key, data, if_absent=True):
+            # Another worker came first, and pages of its bytes may be planned already.
+            pages = page_count(patiently(self.storage.get, location.key), pdf, self.settings)
         return Expansion(entry=number, pages=_ranges(pages), location=location)
 
 
