@@ -133,7 +133,7 @@ class LocalStorage:
         self._seen = True
 
     def _check_there(self) -> None:
-        """Raise StorageUnavailable where the folder was there and is not: a share that is not mounted holds no truth."""
+        """Raise StorageUnavailable where the folder was there and is gone: an unmounted share tells nothing."""
         there = self._partial.is_dir()
         if self._seen and not there:
             raise StorageUnavailable(
