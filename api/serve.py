@@ -12,6 +12,8 @@ from gunicorn.http import message  # type: ignore[import-untyped]
 from maskmill.api import create_app
 from maskmill.shared.errors import InvalidRequest
 from maskmill.shared.logs import set_up_logging
+from maskmill.shared.parent import die_with_parent
+from maskmill.shared.ports import pick
 from maskmill.shared.settings import Settings
 
 PROCESSES = min(2, os.cpu_count() or 1)
@@ -37,9 +39,17 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raises InvalidRequest for an address that is not loopback."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises InvalidRequest for an address that is not loopback, and CannotStart where the port is taken.
+    """
     check_address(settings.api_host)
+    pick(settings.api_host, settings.api_port, "MASKMILL_API_PORT")
     _Server(settings).run()
+
+
+def _die_with_arbiter(_arbiter: Any, process: Any) -> None:
+    die_with_parent(process.ppid)
 
 
 def options(settings: Settings) -> dict[str, Any]:
@@ -54,6 +64,8 @@ def options(settings: Settings) -> dict[str, Any]:
         "graceful_timeout": STOP_SECONDS,
         "loglevel": settings.log_level.lower(),
         "proc_name": "maskmill-api",
+        # Else those of a killed one hold the port for as long as a request goes on, and no other can start.
+        "post_fork": _die_with_arbiter,
         # Nothing here needs to be told what to do while it runs.
         "control_socket_disable": True,
     }

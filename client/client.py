@@ -13,6 +13,7 @@ from typing import Any
 import requests
 from pydantic import ValidationError
 from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 from urllib3.util import Retry
 
 from maskmill.client.downloads import Fetched, inside, mark_folder, save
@@ -180,6 +181,8 @@ class Client:
             raise ServiceUnreachable(f"nobody answers at {self.base_url}; is the service running?") from None
         except requests.Timeout:
             raise ServiceUnreachable(f"{self.base_url} did not answer within {self._timeout:g} s") from None
+        except (MissingSchema, InvalidSchema, InvalidURL):
+            raise ClientError(f"{self.base_url} is no URL of a service; write it as http://127.0.0.1:8080") from None
         except requests.RequestException as error:
             raise ClientError(f"{self.base_url}: {error}") from None
         if answer.status_code >= 400:

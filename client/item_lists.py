@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, islice
 from typing import Any, Literal
 
 import click
@@ -26,7 +27,10 @@ def print_items(items: Iterable[Item], form: Form) -> None:
         "csv": _print_csv,
         "json": _print_json_lines,
     }
-    printers[form](items)
+    asked = iter(items)
+    # Asked for before the header is written: an error stands alone.
+    first = list(islice(asked, 1))
+    printers[form](chain(first, asked))
 
 
 def failure_line(item: Item) -> str:

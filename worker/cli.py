@@ -154,7 +154,8 @@ def pull_model(name: str | None, list_them: bool) -> None:
     if list_them:
         return
     if name not in known:
-        raise click.UsageError(f"name a model: {', '.join(known)}")
+        unknown = f"{name!r} is not in the catalogue; " if name else ""
+        raise click.UsageError(f"{unknown}name a model: {', '.join(known)}")
     _pull(name, known[name], settings)
 
 

@@ -24,6 +24,8 @@ from maskmill.shared.storage import Storage
 
 SPILL_BYTES = 1 << 20
 SEGMENT_CHARACTERS = 100
+# Folders beyond it are left off from the top: with the job's id and the storage's prefix it must make a key.
+NAME_BYTES = 600
 UNSAFE = re.compile(r'[<>:"|?*\x00-\x1f\x7f-\x9f\ud800-\udfff]')
 
 
@@ -126,7 +128,9 @@ def safe_name(name: str) -> str:
     plain = unicodedata.normalize("NFC", name).replace("\\", "/")
     segments = [UNSAFE.sub("_", segment).strip(" ") for segment in plain.split("/")]
     kept = [_shorten(segment) for segment in segments if segment.strip(".")]
-    return "/".join(kept[-8:]) or "file"
+    while len("/".join(kept).encode()) > NAME_BYTES:
+        del kept[0]
+    return "/".join(kept) or "file"
 
 
 def _shorten(segment: str) -> str:

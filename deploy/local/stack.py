@@ -15,10 +15,10 @@ from typing import Self
 import requests
 
 from maskmill.deploy.local.data_folder import DataFolder
-from maskmill.deploy.local.ports import pick
 from maskmill.deploy.local.redis_server import redis_command
 from maskmill.shared.errors import CannotStart, LedgerUnavailable
 from maskmill.shared.ledger import Ledger
+from maskmill.shared.ports import pick
 from maskmill.shared.settings import Settings
 from maskmill.worker.processes.supervisor import CONTROL_ROLES, Role, Supervisor, device_roles, program_role
 

@@ -60,9 +60,12 @@ def up(data: Path, devices: str | None, models: str | None, verbose: bool, **res
     from maskmill.deploy.local.follow_logs import Follower
     from maskmill.deploy.local.stack import Plan, Stack
     from maskmill.shared.logs import set_up_logging
+    from maskmill.worker.models.package import find
     from maskmill.worker.processes.supervisor import stop_on_signals
 
     settings = _settings(read_settings(models), rest["port"], rest["roots"], rest["networks"])
+    for model in settings.models:
+        find(model, settings.models_dir)
     set_up_logging(settings.log_level, "up")
     stop = stop_on_signals()
     folder = DataFolder(data)

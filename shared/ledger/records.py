@@ -152,9 +152,11 @@ def _time(fields: Mapping[str, str], name: str) -> float | None:
 
 
 def _rate(counts: Counts, started_at: float | None, until: float | None) -> float | None:
-    if started_at is None or until is None or until <= started_at or not counts.done:
+    # What a cancelled job skips costs nothing.
+    ran = counts.succeeded + counts.failed
+    if started_at is None or until is None or until <= started_at or not ran:
         return None
-    return round(counts.done / (until - started_at), 3)
+    return round(ran / (until - started_at), 3)
 
 
 def _eta(left: int | None, rate: float | None, progress_at: float | None, now: float) -> float | None:

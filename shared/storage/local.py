@@ -37,6 +37,7 @@ class LocalStorage:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._partial = root / PARTIAL
+        self._seen = False
         self._probe = Probe(self)
         self._make_folder = lru_cache(KEPT_FOLDERS)(_make_folder)
 
@@ -72,7 +73,9 @@ class LocalStorage:
     def size(self, key: str) -> int | None:
         path = self._path(key)
         with self._reading(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            return path.stat().st_size if path.is_file() else None
+            if path.is_file():
+                return path.stat().st_size
+        self._check_there()
         return None
 
     def list(self, prefix: str = "", start_after: str = "", limit: int | None = None) -> Iterator[str]:
@@ -86,7 +89,7 @@ class LocalStorage:
 
     def ping(self, *, fresh: bool = False) -> None:
         with self._writing(PARTIAL):
-            _make_folder(self._partial)
+            self._make_root()
             self._sweep()
         next(self.list(PROBES), None)
         self._probe(fresh=fresh)
@@ -100,8 +103,9 @@ class LocalStorage:
         try:
             file = partial.open("xb")
         except FileNotFoundError:
-            _make_folder(self._partial)
+            self._make_root()
             file = partial.open("xb")
+        self._seen = True
         try:
             with file:
                 yield file, partial
@@ -123,7 +127,23 @@ class LocalStorage:
         _sync(path.parent)
         return True
 
+    def _make_root(self) -> None:
+        self._check_there()
+        _make_folder(self._partial)
+        self._seen = True
+
+    def _check_there(self) -> None:
+        """Raise StorageUnavailable where the folder was there and is gone: an unmounted share tells nothing."""
+        there = self._partial.is_dir()
+        if self._seen and not there:
+            raise StorageUnavailable(
+                f"{self._root}: the storage that was in this folder is gone; mount it or put it back, "
+                "or start Maskmill again to begin with an empty one"
+            )
+        self._seen = there
+
     def _make_folders(self, key: str) -> None:
+        self._check_there()
         parents = self._path(key).parents
         for folder in reversed(parents[: key.count("/")]):
             self._make_folder(folder)
@@ -146,7 +166,9 @@ class LocalStorage:
             with found:
                 names = (entry.name + "/" if entry.is_dir() else entry.name for entry in found)
                 wanted = (name for name in names if _is_wanted(os.fsencode(folder + name), prefix, start_after))
-                return sorted(wanted, key=os.fsencode)
+                if ordered := sorted(wanted, key=os.fsencode):
+                    return ordered
+        self._check_there()
         return ()
 
     def _sweep(self) -> None:
@@ -161,9 +183,11 @@ class LocalStorage:
         try:
             yield
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            self._check_there()
             raise KeyNotFound(f"{self._root}: nothing is stored under {key!r}") from error
         except OSError as error:
             raise self._problem(key, error) from error
+        self._seen = self._seen or self._partial.is_dir()
 
     @contextlib.contextmanager
     def _writing(self, key: str) -> Iterator[None]:

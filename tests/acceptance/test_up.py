@@ -104,6 +104,13 @@ def test_a_model_that_cannot_be_loaded_stops_the_start_with_its_reason(tmp_path:
     assert "Traceback" not in refused.stderr
 
 
+def test_a_model_that_is_not_there_is_one_line_before_anything_starts(tmp_path: Path) -> None:
+    refused = maskmill("up", "--data", tmp_path / "data", "--port", "0", "--models", "nosuch")
+    assert refused.returncode == CANNOT_START
+    assert refused.stderr.startswith("Error: no model 'nosuch'")
+    assert refused.stderr.count("\n") == 1
+
+
 def test_two_models_of_one_name_stop_the_start(tmp_path: Path) -> None:
     models = [tmp_path / folder / "mine.onnx" for folder in ("one", "other")]
     for model in models:

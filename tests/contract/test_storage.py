@@ -545,6 +545,35 @@ def test_old_leftovers_of_killed_writers_are_swept_by_a_ping(file_settings: Sett
     assert [path.name for path in partial.iterdir()] == ["fresh"]
 
 
+@pytest.mark.parametrize("instead", ["nothing", "an empty folder"])
+def test_a_folder_that_is_not_mounted_is_away_and_not_empty(file_settings: Settings, instead: str) -> None:
+    root = Path(file_settings.storage_url.removeprefix("file://"))
+    open_storage(file_settings).put("jobs/a", b"x")
+    # This one has only read so far.
+    storage = open_storage(file_settings)
+    assert storage.get("jobs/a") == b"x"
+    away = root.rename(root.with_name("away"))
+    if instead == "an empty folder":
+        root.mkdir()
+    for call in _calls(storage):
+        with pytest.raises(StorageUnavailable, match="mount it or put it back"):
+            call()
+    if root.exists():
+        root.rmdir()  # raises where anything was stored there
+    away.rename(root)
+    assert (storage.get("jobs/a"), list(storage.list())) == (b"x", ["jobs/a"])
+
+
+def _calls(storage: Storage) -> list[Callable[[], object]]:
+    return [
+        lambda: storage.get("jobs/a"),
+        lambda: storage.size("jobs/a"),
+        lambda: list(storage.list("jobs/")),
+        lambda: storage.put("jobs/b", b"x"),
+        lambda: storage.ping(fresh=True),
+    ]
+
+
 def _race(storage: Storage, bodies: list[bytes]) -> int:
     start = threading.Barrier(len(bodies))
 

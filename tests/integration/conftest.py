@@ -49,7 +49,9 @@ def api_settings(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFac
 def services(api_settings: Settings, redis_url: str) -> Iterator[Services]:
     """The services of the API, empty but for one worker that says it serves `shapes`."""
     assert redis_url == api_settings.redis_url
-    shutil.rmtree(api_settings.storage_url.removeprefix("file://"), ignore_errors=True)
+    # Its hidden folder stays: the API that runs would take a folder without it for one that is not mounted.
+    for kept in Path(api_settings.storage_url.removeprefix("file://")).glob("[!.]*"):
+        shutil.rmtree(kept)
     held = Services.open(api_settings)
     held.ledger.serve("worker-of-the-test", [SHAPES])
     yield held

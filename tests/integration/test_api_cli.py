@@ -119,6 +119,20 @@ def test_a_wrong_request_is_exit_code_2_with_the_reason(api_server: ApiServer) -
     assert found.stderr == "Error: no worker serves model 'coco'; served: shapes\n"
 
 
+def test_an_error_stands_alone_without_a_table(api_server: ApiServer) -> None:
+    for form in ([], ["--csv"]):
+        ended = run("items", "nosuchjob", "--api", api_server.url, *form)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert "there is no job" in ended.stderr
+
+
+@pytest.mark.parametrize("url", ["foo", "ftp://host", "http://"])
+def test_what_is_no_url_of_a_service_is_told_how_to_write_one(url: str) -> None:
+    ended = run("jobs", "--api", url)
+    assert ended.returncode == 2
+    assert "write it as http://127.0.0.1:8080" in ended.stderr
+
+
 def test_no_service_is_exit_code_4() -> None:
     found = run("jobs", "--api", f"http://127.0.0.1:{free_port()}")
     assert found.returncode == 4

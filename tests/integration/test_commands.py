@@ -84,6 +84,12 @@ def test_models_check_ends_with_78_and_the_reason(name: str, device: str) -> Non
     assert (device if name == "shapes" else name) in done.stderr
 
 
+def test_models_pull_names_what_the_catalogue_lacks_and_what_it_has() -> None:
+    refused = maskmill("models", "pull", "nosuch")
+    assert refused.returncode == WRONG
+    assert "'nosuch' is not in the catalogue; name a model: maskrcnn-12-int8" in refused.stderr
+
+
 def test_a_worker_whose_device_is_missing_ends_with_78_and_the_reason(redis_url: str, tmp_path: Path) -> None:
     env = CLEAN | {"MASKMILL_REDIS_URL": redis_url, "MASKMILL_RUN_DIR": str(tmp_path)}
     command = [*MASKMILL, "worker", "--devices", "npu:0", "--lanes", "bulk"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskmill.api.submission.job_request import check_sources, choose_model, digest, job_id_of, parse
-from maskmill.api.submission.uploads import safe_name
+from maskmill.api.submission.uploads import NAME_BYTES, safe_name
 from maskmill.shared.errors import InvalidRequest, PathRefused, UnknownModel
 from maskmill.shared.jobs.records import Job
 from maskmill.shared.settings import Settings
@@ -77,6 +77,7 @@ def test_requests_differ_by_document_by_file_name_and_by_bytes() -> None:
     [
         ("a.jpg", "a.jpg"),
         ("sub/deep/a.jpg", "sub/deep/a.jpg"),
+        ("a/b/c/d/e/f/g/h/i/j/1.jpg", "a/b/c/d/e/f/g/h/i/j/1.jpg"),
         ("C:\\fotos\\a.jpg", "C_/fotos/a.jpg"),
         ("../../etc/passwd", "etc/passwd"),
         ("/absolute.jpg", "absolute.jpg"),
@@ -96,4 +97,5 @@ def test_any_name_becomes_a_relative_path_that_every_disk_takes(name: str) -> No
     assert all(segments)
     assert not {".", ".."} & set(segments)
     assert max(len(segment.encode()) for segment in segments) <= 220
+    assert len("/".join(segments).encode()) <= NAME_BYTES
     assert all(segment.isprintable() or "\x00" not in segment for segment in segments)

@@ -29,11 +29,11 @@ from maskmill.shared.doorbell import CONTROL, CONTROL_QUEUE, RUN, celery_app, qu
 from maskmill.shared.errors import CannotStart, MaskmillError
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.logs import set_up_logging
+from maskmill.shared.parent import die_with_parent
 from maskmill.shared.settings import Settings
 from maskmill.worker.processes.heartbeat import (
     BEAT_SECONDS,
     Heartbeat,
-    die_with_parent,
     refusal_file,
     stamp_file,
 )

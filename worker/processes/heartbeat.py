@@ -7,18 +7,17 @@ with PARENT.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 
+from maskmill.shared.parent import die_with_parent
+
 BEAT_SECONDS = 1.0
 # A supervisor that looks after a longer gap was held up itself, as by a pause of the container; so were its children.
 LONGEST_GAP = 1.0
-PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
 
@@ -114,14 +113,6 @@ class Watch:
         with contextlib.suppress(OSError):
             self._stamp.parent.mkdir(parents=True, exist_ok=True)
         return os.access(self._stamp.parent, os.W_OK | os.X_OK)
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent dies: a killed parent must not leave workers behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
