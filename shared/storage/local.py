@@ -134,13 +134,16 @@ class LocalStorage:
 
     def _check_there(self) -> None:
         """Raise StorageUnavailable where the folder was there and is gone: an unmounted share tells nothing."""
+        # Before it is looked for: another thread may make it and see it meanwhile.
+        seen = self._seen
         there = self._partial.is_dir()
-        if self._seen and not there:
+        if seen and not there:
             raise StorageUnavailable(
                 f"{self._root}: the storage that was in this folder is gone; mount it or put it back, "
                 "or start Maskmill again to begin with an empty one"
             )
-        self._seen = there
+        if there:
+            self._seen = True
 
     def _make_folders(self, key: str) -> None:
         self._check_there()
