@@ -32,8 +32,6 @@ EXIT_CODES = (
     "3 the job failed or was cancelled; 4 the service cannot be reached; 130 interrupted."
 )
 SHOWN_FAILURES = 5
-# How many items are looked at before it is said that nothing was found.
-LOOKED_AT = 500
 
 P = ParamSpec("P")
 
@@ -88,7 +86,7 @@ def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bo
         )
     if wait or out:
         _say(as_json, f"Job {status.id} is accepted.")
-        _finish(client, status.id, out, as_json=as_json)
+        _finish(client, status.id, out, as_json=as_json, model=rest.get("model"))
     elif as_json:
         click.echo(status.model_dump_json())
     else:
@@ -236,7 +234,7 @@ def _stop(code: int, reason: str) -> NoReturn:
     sys.exit(code)
 
 
-def _finish(client: Client, job_id: str, out: Path | None, *, as_json: bool) -> NoReturn:
+def _finish(client: Client, job_id: str, out: Path | None, *, as_json: bool, model: str | None = None) -> NoReturn:
     """Wait, fetch, tell, and leave with the job's exit code."""
     try:
         found = _wait(client, job_id, as_json=as_json)
@@ -248,7 +246,8 @@ def _finish(client: Client, job_id: str, out: Path | None, *, as_json: bool) -> 
     _show(found, as_json=as_json)
     if not as_json:
         _show_failures(client, found)
-        _explain_nothing_found(client, found)
+        if found.model == EMBEDDED and not model:
+            click.echo(drawn_shapes_only("maskmill up --models"), err=True)
     sys.exit(_exit_code(found))
 
 
@@ -272,19 +271,6 @@ def _show_failures(client: Client, found: JobStatus) -> None:
         click.echo(f"  {failure_line(item)}", err=True)
     if failed > SHOWN_FAILURES:
         click.echo(f"  and {failed - SHOWN_FAILURES} more: {_items_command(client, found.id)}", err=True)
-
-
-def _explain_nothing_found(client: Client, found: JobStatus) -> None:
-    """Say what the embedded model is for, where it found nothing on the first pictures."""
-    if found.model != EMBEDDED or not found.counts.succeeded:
-        return
-    pictures = 0
-    for item in client.items(found.id, "succeeded", limit=min(found.counts.succeeded, LOOKED_AT)):
-        if item["instances"] != 0:
-            return
-        pictures += 1
-    if pictures:
-        click.echo(f"Nothing was found on {pictures} pictures. {drawn_shapes_only('maskmill up --models')}", err=True)
 
 
 def _items_command(client: Client, job_id: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class Client:
     def items(self, job_id: str, status: str | None = None, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """What became of each item, in their order, page after page; those of one `status`, at most `limit`."""
         query: dict[str, Any] = {"limit": min(limit or ITEMS_A_PAGE, ITEMS_A_PAGE)}
-        return islice(self._items(job_id, query | ({"status": status} if status else {})), limit)
+        return itertools.islice(self._items(job_id, query | ({"status": status} if status else {})), limit)
 
     def wait(
         self,
@@ -99,7 +99,11 @@ class Client:
     ) -> JobStatus:
         """Return the final status; calls `progress` with each one seen, and waits for a service that is away."""
         gone_at: float | None = None
-        while True:
+        # Small jobs are over at once, and large ones need not be asked about so often.
+        pauses = itertools.chain(
+            (every / 16, every / 16, every / 8, every / 8, every / 4, every / 4), itertools.repeat(every)
+        )
+        for pause in pauses:
             try:
                 status = self.status(job_id)
                 gone_at = None
@@ -111,7 +115,8 @@ class Client:
                 gone_at = gone_at or time.monotonic()
                 if time.monotonic() - gone_at > AWAY_SECONDS:
                     raise
-            time.sleep(every)
+            time.sleep(pause)
+        raise AssertionError("the pauses never end")
 
     def fetch(self, job_id: str, out_dir: str | Path, progress: Callable[[Fetched], None] | None = None) -> Fetched:
         """Download every artifact into `out_dir` under its own relative name, several at once.

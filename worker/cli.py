@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,15 +100,15 @@ def predict(inputs: tuple[str, ...], more_inputs: tuple[str, ...], as_json: bool
     settings = configure(Settings.from_env(os.environ), config, how["model"])
     devices = parse_devices(how["device"] or choose_device(settings))
     keep = _saver(how)
-    seen = Seen()
+    failed = False
     with Predictor(settings, settings.models[0], *devices) as predictor:
         for prediction in predictor.predict(inputs + more_inputs, _options(config.threshold, how, as_json=as_json)):
             keep(prediction)
-            seen.count(prediction)
+            failed |= prediction.failure is not None
             _show(prediction, as_json=as_json)
-    if seen.nothing and "models" not in settings.model_fields_set:
-        click.echo(f"Nothing was found. {drawn_shapes_only('maskmill predict --model')}", err=True)
-    sys.exit(SOME_FAILED if seen.failed else 0)
+    if "models" not in settings.model_fields_set:
+        click.echo(drawn_shapes_only("maskmill predict --model"), err=True)
+    sys.exit(SOME_FAILED if failed else 0)
 
 
 @click.group()
@@ -204,26 +203,6 @@ def choose_device(settings: Settings) -> str:
     if why:
         click.echo(f"Using {device}: {why}", err=True)
     return device
-
-
-@dataclass
-class Seen:
-    """How many pictures were predicted and how many inputs failed, and the instances found."""
-
-    pictures: int = 0
-    failed: int = 0
-    instances: int = 0
-
-    def count(self, prediction: Prediction) -> None:
-        """Count one more."""
-        self.failed += prediction.failure is not None
-        self.pictures += prediction.failure is None
-        self.instances += prediction.instances
-
-    @property
-    def nothing(self) -> bool:
-        """Whether there were pictures, and nothing on any."""
-        return bool(self.pictures) and not self.instances
 
 
 def _options(configured: float | None, how: dict[str, Any], *, as_json: bool) -> Any:

@@ -152,11 +152,11 @@ def test_overlap_and_files_are_chosen_as_in_a_job(picture: Path, tmp_path: Path)
         assert json.loads(done.stdout)["boxes"]
 
 
-def test_who_finds_nothing_without_naming_a_model_is_told_what_the_embedded_one_is_for(picture: Path) -> None:
+def test_who_names_no_model_is_told_what_the_embedded_one_is_for(picture: Path) -> None:
     done = maskmill("predict", picture, "--device", "cpu")
     assert (done.returncode, done.stdout) == (0, f"{picture}: 0 instances\n")
     assert done.stderr.splitlines()[-1] == (
-        "Nothing was found. The embedded model shapes finds drawn shapes only; for everyday objects: "
+        "The embedded model shapes finds drawn shapes only; for everyday objects: "
         "maskmill models pull maskrcnn-12-int8, then maskmill predict --model maskrcnn-12-int8"
     )
     assert maskmill("predict", picture, "--device", "cpu", "--model", "shapes").stderr == ""
