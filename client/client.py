@@ -25,6 +25,8 @@ from maskmill.shared.jobs.records import FINAL_STATES, JobStatus
 PIECE_BYTES = 1 << 18
 ITEMS_A_PAGE = 500
 AWAY_SECONDS = 120.0
+# Of the usual pause: small jobs are over at once.
+FIRST_PAUSES = (0.1, 0.1, 0.2, 0.2, 0.4, 0.4)
 
 
 class Client:
@@ -99,11 +101,7 @@ class Client:
     ) -> JobStatus:
         """Return the final status; calls `progress` with each one seen, and waits for a service that is away."""
         gone_at: float | None = None
-        # Small jobs are over at once, and large ones need not be asked about so often.
-        pauses = itertools.chain(
-            (every / 16, every / 16, every / 8, every / 8, every / 4, every / 4), itertools.repeat(every)
-        )
-        for pause in pauses:
+        for share in itertools.chain(FIRST_PAUSES, itertools.repeat(1.0)):
             try:
                 status = self.status(job_id)
                 gone_at = None
@@ -115,7 +113,7 @@ class Client:
                 gone_at = gone_at or time.monotonic()
                 if time.monotonic() - gone_at > AWAY_SECONDS:
                     raise
-            time.sleep(pause)
+            time.sleep(share * every)
         raise AssertionError("the pauses never end")
 
     def fetch(self, job_id: str, out_dir: str | Path, progress: Callable[[Fetched], None] | None = None) -> Fetched:
