@@ -15,11 +15,11 @@ from maskmill.shared.settings import Settings
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner, Turn
 from maskmill.worker.control.runner import InHand, WorkRunner
-from maskmill.worker.processes.wiring import Services, open_services
+from maskmill.worker.processes.wiring import open_services
 
 
 @pytest.fixture
-def services(redis_url: str, tmp_path: Path) -> Iterator[Services]:
+def services(redis_url: str, tmp_path: Path) -> Iterator[WorkerServices]:
     settings = Settings(
         redis_url=redis_url, storage_url=f"file://{tmp_path}/storage", shard_size=1, local_roots=(tmp_path,)
     )
@@ -29,7 +29,7 @@ def services(redis_url: str, tmp_path: Path) -> Iterator[Services]:
     held.doorbell.close()
 
 
-def accept(services: Services, folder: Path, pictures: int) -> Job:
+def accept(services: WorkerServices, folder: Path, pictures: int) -> Job:
     """A job of a folder of that many pictures, entered."""
     folder.mkdir()
     for number in range(pictures):
@@ -46,18 +46,18 @@ def accept(services: Services, folder: Path, pictures: int) -> Job:
     return job
 
 
-def planned(services: Services, job: Job) -> int:
+def planned(services: WorkerServices, job: Job) -> int:
     status = services.ledger.status(job.id)
     assert status
     return status.counts.planned
 
 
-def planner(services: Services) -> Planner:
+def planner(services: WorkerServices) -> Planner:
     """One whose turn is over at once."""
     return Planner(services.settings, services.storage, services.ledger, services.doorbell, Turn(0, 0))
 
 
-def test_a_large_job_that_is_planned_gives_way_to_what_is_due(services: Services, tmp_path: Path) -> None:
+def test_a_large_job_that_is_planned_gives_way_to_what_is_due(services: WorkerServices, tmp_path: Path) -> None:
     large = accept(services, tmp_path / "large", 5 * SHARDS_A_PAGE)
     small = accept(services, tmp_path / "small", 1)
     work = services.ledger.claim_work()
@@ -72,7 +72,7 @@ def test_a_large_job_that_is_planned_gives_way_to_what_is_due(services: Services
     assert following.job_id == small.id
 
 
-def test_jobs_that_give_way_to_each_other_are_planned_whole(services: Services, tmp_path: Path) -> None:
+def test_jobs_that_give_way_to_each_other_are_planned_whole(services: WorkerServices, tmp_path: Path) -> None:
     jobs = [accept(services, tmp_path / name, 3 * SHARDS_A_PAGE + 1) for name in ("one", "two", "three")]
     WorkRunner(services.ledger, {"plan": planner(services)}).run()
     for job in jobs:
@@ -82,7 +82,7 @@ def test_jobs_that_give_way_to_each_other_are_planned_whole(services: Services, 
         assert planned(services, job) == len(names)
 
 
-def test_a_large_job_that_nobody_waits_for_is_planned_in_one_turn(services: Services, tmp_path: Path) -> None:
+def test_a_large_job_that_nobody_waits_for_is_planned_in_one_turn(services: WorkerServices, tmp_path: Path) -> None:
     large = accept(services, tmp_path / "large", 5 * SHARDS_A_PAGE)
     work = services.ledger.claim_work()
     assert work
@@ -91,7 +91,7 @@ def test_a_large_job_that_nobody_waits_for_is_planned_in_one_turn(services: Serv
 
 
 def test_closing_after_a_closer_that_died_behind_its_rollup_leaves_no_working_key(
-    services: Services, tmp_path: Path
+    services: WorkerServices, tmp_path: Path
 ) -> None:
     job = accept(services, tmp_path / "one", 1)
     rollups = RollupMaker(services.storage, services.ledger)

@@ -24,7 +24,7 @@ from maskmill.worker.processes.supervisor import CONTROL_ROLES, Role, Supervisor
 from tests.conftest import ROOT
 from tests.services import run_redis
 from tests.services.commands import CLEAN, MASKMILL, some_descendants, still_running
-from tests.services.workers import command_line, descendants, kill, run_workers, settings_for, wait_until
+from tests.services.workers import descendants, kill, processes_of, run_workers, settings_for, wait_until
 
 CANNOT_START = 78
 STALL = {"MASKMILL_STALL_SECONDS": "3"}
@@ -73,22 +73,21 @@ def running(settings: Settings, *command: str, **output: Any) -> Iterator[subpro
                 kill(pid)
 
 
-def main_process(*words: str) -> int | None:
+def main_process(settings: Settings, *words: str) -> int | None:
     """The supervised process whose command line holds all `words`; its forks come after it."""
-    found = (pid for pid in descendants(os.getpid()) if all(word in command_line(pid) for word in words))
-    return next(found, None)
+    return next(iter(processes_of(settings, *words)), None)
 
 
-def started(*words: str) -> int:
+def started(settings: Settings, *words: str) -> int:
     """Its process id, once it runs."""
-    wait_until(lambda: main_process(*words) is not None, 30)
-    pid = main_process(*words)
+    wait_until(lambda: main_process(settings, *words) is not None, 30)
+    pid = main_process(settings, *words)
     assert pid is not None
     return pid
 
 
-def wait_for_another(pid: int, *words: str) -> None:
-    wait_until(lambda: main_process(*words) not in (None, pid), 60)
+def wait_for_another(settings: Settings, pid: int, *words: str) -> None:
+    wait_until(lambda: main_process(settings, *words) not in (None, pid), 60)
 
 
 @pytest.fixture
@@ -102,10 +101,10 @@ KINDS = [("celery_worker", "control"), ("celery_worker", "sweep"), ("celery_work
 def test_processes_that_hang_are_replaced(settings: Settings) -> None:
     with run_workers(settings):
         for words in KINDS:
-            os.kill(started(*words), signal.SIGSTOP)
-        hung = [started(*words) for words in KINDS]
+            os.kill(started(settings, *words), signal.SIGSTOP)
+        hung = [started(settings, *words) for words in KINDS]
         for pid, words in zip(hung, KINDS, strict=True):
-            wait_for_another(pid, *words)
+            wait_for_another(settings, pid, *words)
 
 
 @pytest.mark.parametrize("words", KINDS, ids=lambda words: words[1])
@@ -115,9 +114,9 @@ def test_a_process_that_hangs_before_its_first_sign_of_life_is_replaced(
     settings = settings_for(tmp_path, redis_url, MASKMILL_START_SECONDS="2")
     device = device_role("cpu", "bulk", parse_devices("cpu")[0].environment())
     with supervised(settings, next(role for role in (*CONTROL_ROLES, device) if words[1] in role.arguments)):
-        hung = started(*words)
+        hung = started(settings, *words)
         os.kill(hung, signal.SIGSTOP)
-        wait_for_another(hung, *words)
+        wait_for_another(settings, hung, *words)
 
 
 def test_an_outage_of_redis_is_no_reason_to_restart(tmp_path: Path) -> None:
@@ -149,10 +148,10 @@ def test_every_line_of_a_log_says_when_how_bad_and_who(tmp_path: Path) -> None:
 
 def test_a_clock_that_is_set_ends_no_child(settings: Settings) -> None:
     with supervised(settings, probe(ago=3600)):
-        pid = started("probe of a test")
+        pid = started(settings, "probe of a test")
         wait_until(lambda: list(settings.run_dir.glob("*.alive")), 10)
         time.sleep(1)
-        assert main_process("probe of a test") == pid
+        assert main_process(settings, "probe of a test") == pid
 
 
 def test_a_pause_of_everything_ends_no_child(tmp_path: Path, settings: Settings) -> None:
@@ -194,10 +193,10 @@ def test_a_log_that_cannot_be_written_keeps_only_its_own_process_waiting(tmp_pat
     log = tmp_path / "logs/probe.log"
     log.mkdir(parents=True)
     with supervised(settings, probe(log=log), *CONTROL_ROLES):
-        started("celery_worker", "sweep")
-        assert main_process("probe of a test") is None
+        started(settings, "celery_worker", "sweep")
+        assert main_process(settings, "probe of a test") is None
         shutil.rmtree(log.parent)
-        started("probe of a test")
+        started(settings, "probe of a test")
     assert log.is_file()
 
 
@@ -206,9 +205,9 @@ def test_a_device_that_cannot_start_leaves_the_others_running(
 ) -> None:
     monkeypatch.setattr(supervision, "REFUSED_PAUSES", (0.2, 10), raising=False)
     with run_workers(settings, "cpu,npu:0"):
-        worker = started("device", "cpu")
+        worker = started(settings, "device", "cpu")
         wait_until(lambda: sum("npu:0" in record.message for record in caplog.records) >= 3, 90)
-        assert main_process("device", "cpu") == worker
+        assert main_process(settings, "device", "cpu") == worker
     told = [(record.levelname, record.message) for record in caplog.records if "npu:0" in record.message][:3]
     assert [level for level, _ in told] == ["ERROR", "WARNING", "WARNING"]
     assert [re.findall("again in ([0-9.]+) s", line) for _, line in told] == [["0.2"], ["0.4"], ["0.8"]]

@@ -47,7 +47,7 @@ class Workers:
 
     def processes(self, *words: str) -> list[int]:
         """Ids of the supervised processes (and their forks) whose command line holds all `words`."""
-        return [pid for pid in descendants(os.getpid()) if all(word in command_line(pid) for word in words)]
+        return processes_of(self.settings, *words)
 
     def submit(self, sources: Sequence[Source], options: Options | None = None, *, shard_size: int = 8) -> str:
         """Accept a job as the API does, and enter it."""
@@ -143,6 +143,24 @@ def wait_until(condition: object, seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not so within {seconds:g} s"
         time.sleep(0.05)
+
+
+def processes_of(settings: Settings, *words: str) -> list[int]:
+    """Ids of our descendants that were started with these settings' run folder, whose command line holds all `words`.
+
+    Others may run beside them, such as the workers of a fixture of the whole run.
+    """
+    return [
+        pid
+        for pid in descendants(os.getpid())
+        if all(word in command_line(pid) for word in words) and _runs_in(pid, settings.run_dir)
+    ]
+
+
+def _runs_in(pid: int, run_dir: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return f"MASKMILL_RUN_DIR={run_dir}" in Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return False
 
 
 def descendants(pid: int) -> list[int]:
