@@ -15,7 +15,7 @@ from maskmill.shared.settings import Settings
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner, Turn
 from maskmill.worker.control.runner import InHand, WorkRunner
-from maskmill.worker.processes.wiring import open_services
+from maskmill.worker.processes.wiring import WorkerServices, open_services
 
 
 @pytest.fixture
