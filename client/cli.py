@@ -245,9 +245,9 @@ def _finish(client: Client, job_id: str, out: Path | None, *, as_json: bool, mod
         sys.exit(INTERRUPTED)
     _show(found, as_json=as_json)
     if not as_json:
-        _show_failures(client, found)
         if found.model == EMBEDDED and not model:
             click.echo(drawn_shapes_only("maskmill up --models"), err=True)
+        _show_failures(client, found)
     sys.exit(_exit_code(found))
 
 
