@@ -26,7 +26,7 @@ def test_a_killed_api_starts_again_at_once_though_a_request_was_on_its_way(
         port = int(server.url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as upload:
             upload.sendall(HALF_AN_UPLOAD)
-            requests.get(f"{server.url}/health/live", timeout=5)
+            requests.get(f"{server.url}/health/live", timeout=30)
             server.process.kill()
             server.process.start()
             # Ends with an error once the process has.

@@ -36,7 +36,7 @@ def run_api(settings: Settings, folder: Path) -> Iterator[ApiServer]:
     server.process.start()
 
     def answers() -> bool:
-        with contextlib.suppress(requests.ConnectionError):
+        with contextlib.suppress(requests.RequestException):
             return requests.get(f"{server.url}/health/live", timeout=5).ok
         return False
 
