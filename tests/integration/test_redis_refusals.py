@@ -183,11 +183,11 @@ def test_what_redis_refused_before_goes_on_once_it_is_mended(server: RedisServer
 
 
 def test_a_redis_that_reads_its_data_is_waited_for(server: RedisServer, admin: Redis) -> None:
-    for number in range(200):
-        admin.set(f"key-{number}", os.urandom(100_000))
+    for number in range(500):
+        admin.set(f"key-{number}", os.urandom(50_000).hex())
     admin.save()
     server.kill()
-    # 20 ms a key: it is still reading when it is asked.
+    # 20 ms a key, ten seconds in all: it is still reading when it is asked, also by a busy machine.
     server.process.command += ["--appendonly", "no", "--key-load-delay", "20000"]
     server.process.start()
     said = ""
