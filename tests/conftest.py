@@ -24,9 +24,9 @@ if "OPENCV_IPP" in os.environ:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """The whole suite runs in several processes, each with services of its own; what is named by hand runs in this one.
 
-    Two a core: most tests wait for something most of the time. More than four would only crowd each other's memory.
+    One more than there are cores: most tests wait for something most of the time.
     """
-    return min(2 * (os.cpu_count() or 1), 4) if config.args == config.getini("testpaths") else 0
+    return min((os.cpu_count() or 1) + 1, 4) if config.args == config.getini("testpaths") else 0
 
 
 @pytest.fixture(scope="session", autouse=True)
