@@ -85,6 +85,12 @@ def connect(url: str, *, text: bool, seconds: float = 10) -> redis.Redis:
     )
 
 
+def redis_now(client: redis.Redis) -> float:
+    """Redis's clock in seconds, the only one that all go by: those of two hosts may differ."""
+    seconds, microseconds = client.time()
+    return float(seconds) + float(microseconds) / 1e6
+
+
 def _problem(error: BaseException) -> str | None:
     """What keeps Redis from being used and what mends it; None where it is no fault of Redis."""
     origin = _origin(error)

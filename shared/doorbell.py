@@ -9,7 +9,7 @@ from __future__ import annotations
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from maskmill.shared.connection import connect, reachable
+from maskmill.shared.connection import connect, reachable, redis_now
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.settings import Settings
 
@@ -74,7 +74,7 @@ class Doorbell:
     def listen(self, queue: str, owner: str, ears: int = 1) -> None:
         """Say that `owner` hears the bells of a queue, so many at once; to be said again within LISTEN_SECONDS."""
         with reachable():
-            now = self._now()
+            now = redis_now(self._redis)
             self._redis.zadd(self._listeners(queue), {f"{owner}#{ear}": now for ear in range(ears)})
             self._redis.zremrangebyscore(self._listeners(queue), "-inf", now - LISTEN_SECONDS)
 
@@ -86,7 +86,7 @@ class Doorbell:
     def _unheard(self, queue: str) -> int:
         """How many more bells of a queue there may be: a bell for each who can hear it, and always one."""
         with reachable(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.zcount(self._listeners(queue), self._now() - LISTEN_SECONDS, "+inf")
+            pipe.zcount(self._listeners(queue), redis_now(self._redis) - LISTEN_SECONDS, "+inf")
             pipe.llen(f"{self._prefix}:{queue}")
             ears, waiting = pipe.execute()
         return max(max(int(ears), 1) - int(waiting), 0)
@@ -104,7 +104,3 @@ class Doorbell:
 
     def _listeners(self, queue: str) -> str:
         return f"{self._prefix}:ears:{queue}"
-
-    def _now(self) -> float:
-        seconds, microseconds = self._redis.time()
-        return float(seconds) + float(microseconds) / 1e6

@@ -19,10 +19,12 @@ from typing import NamedTuple
 
 from maskmill.shared.formats import HEAD_BYTES, sniff
 
-CLAIMS = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".gif"}
-    | {".avif", ".avifs", ".heic", ".heif", ".jp2", ".ico", ".pdf"}
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"}
+    | {".avif", ".avifs", ".heic", ".heif", ".jp2", ".ico"}
 )
+PAGED_SUFFIXES = frozenset({".pdf", ".tif", ".tiff"})
+CLAIMS = PICTURE_SUFFIXES | PAGED_SUFFIXES
 # What systems put beside the user's own files, thumbnails of the pictures among it; "._name" is macOS's as well.
 LITTER = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "__macosx", "$recycle.bin", "system volume information"}

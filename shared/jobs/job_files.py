@@ -4,9 +4,8 @@ open/ID                    marker: the job is not finished; recovery lists only 
 receiving/ID/FOLDER        marker: a request is storing its uploads; what it leaves behind is removed after a day
 jobs/ID/head.json          the job without its sources: what workers, status and pages need
 jobs/ID/job.json           the job as accepted, immutable; once it is stored the job is accepted
-jobs/ID/passwords.json     passwords of PDFs by source; deleted when the job ends
 jobs/ID/paused, cancelled  markers, so that a ledger made anew knows
-jobs/ID/inputs/...         uploaded bytes, and those of URLs that have pages
+jobs/ID/inputs/...         uploaded bytes, those of URLs that have pages, and passwords.json while the job runs
 jobs/ID/chunks/N           entries of the listing that a worker has to look into
 jobs/ID/expanded/N         what it found there
 jobs/ID/plan/N             a plan page: SHARDS_A_PAGE shards of items, immutable
@@ -131,9 +130,9 @@ class JobFiles:
         """Delete a page that never counted."""
         self.storage.delete(keys.page(self.job_id, number))
 
-    def store_chunk(self, chunk: Chunk) -> None:
-        """Store entries for a worker to look into, unless they are there."""
-        self.storage.put(keys.chunk(self.job_id, chunk.number), chunk.model_dump_json().encode(), if_absent=True)
+    def store_chunk(self, chunk: Chunk) -> bool:
+        """Store entries for a worker to look into; False where some are there already."""
+        return self.storage.put(keys.chunk(self.job_id, chunk.number), chunk.model_dump_json().encode(), if_absent=True)
 
     def chunk(self, number: int) -> Chunk | None:
         """Entries for a worker to look into."""
@@ -145,7 +144,7 @@ class JobFiles:
         self.storage.put(keys.expanded(self.job_id, chunk), encode_lines(expansions), if_absent=True)
 
     def expansions(self, chunk: int) -> dict[int, Expansion] | None:
-        """What the entries of a chunk were found to be, by entry; one that was dropped is not there."""
+        """What the entries of a chunk were found to be, by entry."""
         data = self._read(keys.expanded(self.job_id, chunk))
         if data is None:
             return None

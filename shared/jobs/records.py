@@ -163,8 +163,7 @@ class Entry(Wire):
     """What a listing finds: a file or URL, not yet its pages.
 
     `position` is its place inside its source, from which the listing goes on; `name` what its results are called after;
-    `form` what its name says of it: one picture, a file that may have pages, or nothing. One of a folder whose bytes
-    turn out to be no picture is dropped if its name says nothing.
+    `form` what its name says of it: one picture, a file that may have pages, or nothing.
     """
 
     source: int
@@ -221,6 +220,10 @@ class PlanPage(Wire):
     number: int
     items: tuple[Item, ...]
     cursor: PlanCursor | None = None
+
+    def planned(self, head: JobHead) -> int:
+        """How many items the plan holds up to and with this page; all pages before it are full."""
+        return self.number * head.page_size + len(self.items)
 
     def shard(self, number: int, head: JobHead) -> tuple[Item, ...]:
         """The items of a shard of this page."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import cast
 
-from maskmill.shared.connection import reachable
+from maskmill.shared.connection import reachable, redis_now
 from maskmill.shared.ledger.moves import Moves
 from maskmill.shared.ledger.records import Work
 
@@ -50,4 +50,4 @@ class WorkMoves(Moves):
     def due_work(self) -> int:
         """How many rows are due."""
         with reachable():
-            return int(self._redis.zcount(self._key("work", "due"), "-inf", self._now()))
+            return int(self._redis.zcount(self._key("work", "due"), "-inf", redis_now(self._redis)))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, cast
 
-from maskmill.shared.connection import reachable
+from maskmill.shared.connection import reachable, redis_now
 from maskmill.shared.errors import IllegalMove, InvalidRequest, NotFound
 from maskmill.shared.jobs.records import (
     FINAL_STATES,
@@ -56,7 +56,7 @@ class JobMoves(Moves):
         """The job's status, or None where the ledger does not hold it."""
         with reachable():
             fields = cast(dict[str, str], self._redis.hgetall(self._key("job", job_id)))
-            now = self._now()
+            now = redis_now(self._redis)
         return job_status(job_id, fields, now) if fields else None
 
     def jobs(self, after: str | None = None, limit: int = 50) -> tuple[list[JobStatus], str | None]:

@@ -39,11 +39,6 @@ class Moves:
     def _key(self, *parts: object) -> str:
         return ":".join(map(str, (self._prefix, *parts)))
 
-    def _now(self) -> float:
-        """Redis's clock, the only one: those of two hosts may differ."""
-        seconds, microseconds = self._redis.time()
-        return float(seconds) + float(microseconds) / 1e6
-
     def ping(self) -> None:
         """Raise LedgerUnavailable unless Redis answers."""
         with reachable():

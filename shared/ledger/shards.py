@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from maskmill.shared.connection import reachable
+from maskmill.shared.connection import reachable, redis_now
 from maskmill.shared.jobs.records import SHARDS_A_ROLLUP, JobState, rollup_of
 from maskmill.shared.ledger.moves import Moves, counts_of
 from maskmill.shared.ledger.records import FinishedShard, ShardLease
@@ -72,7 +72,7 @@ class ShardMoves(Moves):
     def expire(self) -> list[tuple[str, str]]:
         """Free the shards whose lease is over, counting a crash each; (job id, shard) of those freed."""
         with reachable():
-            late = cast(list[str], self._redis.zrangebyscore(self._key("leases"), 0, self._now(), 0, 1000))
+            late = cast(list[str], self._redis.zrangebyscore(self._key("leases"), 0, redis_now(self._redis), 0, 1000))
         members = (text.rsplit("/", 1) for text in late)
         return [(job_id, shard) for job_id, shard in members if self._move("release", job_id, shard, -1, 1)]
 

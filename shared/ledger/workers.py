@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import cast
 
-from maskmill.shared.connection import reachable
+from maskmill.shared.connection import reachable, redis_now
 from maskmill.shared.ledger.moves import Moves
 from maskmill.shared.ledger.records import ModelCard
 
@@ -24,7 +24,7 @@ class WorkerMoves(Moves):
         entry = {"models": [card.model_dump(mode="json") for card in cards], "trouble": trouble}
         with reachable(), self._redis.pipeline() as pipe:
             pipe.hset(self._key("workers"), owner, json.dumps(entry))
-            pipe.zadd(self._key("seen"), {owner: self._now()})
+            pipe.zadd(self._key("seen"), {owner: redis_now(self._redis)})
             pipe.execute()
 
     def leave(self, owner: str) -> None:
@@ -56,7 +56,7 @@ class WorkerMoves(Moves):
 
     def _live(self) -> dict[str, str]:
         with reachable():
-            fresh = self._now() - WORKER_SECONDS
+            fresh = redis_now(self._redis) - WORKER_SECONDS
             owners = cast(list[str], self._redis.zrangebyscore(self._key("seen"), fresh, "+inf"))
             texts = self._redis.hmget(self._key("workers"), owners) if owners else []
         return {owner: text for owner, text in zip(owners, cast("list[str | None]", texts), strict=True) if text}

@@ -175,7 +175,7 @@ class _Plan:
     def read(cls, files: JobFiles, head: JobHead) -> _Plan:
         pages = files.page_count()
         last = files.page(pages - 1) if pages else None
-        return cls(files, head, (pages - 1) * head.page_size + len(last.items) if last else 0)
+        return cls(files, head, last.planned(head) if last else 0)
 
     def span(self, rollup: int) -> tuple[int, int]:
         """The first shard of a roll-up, and that behind its last."""

@@ -149,7 +149,7 @@ class Planning:
         last = self.files.page(count - 1) if count > self.at.pages else None
         if last is None:
             return self.at.cursor
-        items = (count - 1) * self.job.page_size + len(last.items)
+        items = last.planned(self.job)
         shards = shards_of(items, self.job)
         added = PlannedPages(count - self.at.pages, shards - self.at.shards, items - self.at.planned, last.cursor)
         self._add(added)
@@ -223,9 +223,10 @@ class Planning:
 
     def _stored(self, chunk: Chunk) -> Chunk:
         """The chunk as it is stored: by whoever came first."""
-        self.files.store_chunk(chunk)
+        if self.files.store_chunk(chunk):
+            return chunk
         stored = self.files.chunk(chunk.number)
-        assert stored is not None, "it was stored just now"
+        assert stored is not None, "it was found stored just now"
         return stored
 
     def _items_inside(self, chunk: Chunk, inside: tuple[int, int | None] | None) -> Iterator[tuple[Item, CursorMaker]]:

@@ -24,11 +24,10 @@ from maskmill.worker.retry import patiently
 from maskmill.worker.shards.expansion import ChunkExpander
 from maskmill.worker.shards.item_task import ItemTask
 from maskmill.worker.shards.leases import Leases
-from maskmill.worker.shards.shard_run import Held, ShardRun
+from maskmill.worker.shards.shard_run import TOUCHES, Held, ShardRun
 from maskmill.worker.sources.fetch import Fetcher
 
 TURN_SECONDS = 20
-TOUCHES = 2
 KEPT_JOBS, KEPT_PAGES = 8, 4
 COMMITS_AT_ONCE = 8
 # Where committing is slower than the device, claiming waits.

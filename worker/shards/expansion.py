@@ -12,10 +12,8 @@ from maskmill.shared.jobs.records import Entry, Expansion, Failure
 from maskmill.shared.ledger import Ledger
 from maskmill.worker.pipeline.progress import Progress
 from maskmill.worker.retry import patiently
-from maskmill.worker.shards.shard_run import Held
+from maskmill.worker.shards.shard_run import TOUCHES, Held
 from maskmill.worker.sources.pages import LOOK_AHEAD, Expander, with_password
-
-TOUCHES = 2
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from maskmill.shared.ledger import ShardLease
 from maskmill.worker.outcomes import outcome_of
 
 STOPPED: frozenset[JobState | None] = frozenset({None, "cancelled", "failed", "paused"})
+# What its worker died at so often fails alone.
+TOUCHES = 2
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from maskmill.shared.errors import InputNotFound, MaskmillError
-from maskmill.shared.folder_inputs import LeftOut, natural, read_folder
+from maskmill.shared.folder_inputs import PAGED_SUFFIXES, PICTURE_SUFFIXES, LeftOut, natural, read_folder
 from maskmill.shared.jobs.records import Entry, EntryForm, Failure, Job, ListingCursor
 from maskmill.shared.jobs.sources import (
     FileBytes,
@@ -24,12 +24,6 @@ from maskmill.shared.jobs.sources import (
 from maskmill.shared.roots import allowed_path, following
 from maskmill.shared.settings import Settings
 from maskmill.worker.sources.artifact_names import Names, clean
-
-# What a name says; what is of neither kind has to be looked into.
-PICTURES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".gif"}) | frozenset(
-    {".avif", ".avifs", ".heic", ".heif", ".jp2", ".ico", ".mpo"}
-)
-PAGED = frozenset({".pdf", ".tif", ".tiff"})
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class _Root:
 def form_of(name: str) -> EntryForm:
     """What the suffix of a name says."""
     suffix = PurePosixPath(name).suffix.lower()
-    return "picture" if suffix in PICTURES else "paged" if suffix in PAGED else "unknown"
+    return "picture" if suffix in PICTURE_SUFFIXES else "paged" if suffix in PAGED_SUFFIXES else "unknown"
 
 
 def entries(
