@@ -7,15 +7,17 @@ leave behind. A file that is named by itself is an input whatever it is; nobody 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
 import stat
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path, PurePath
 from typing import NamedTuple
+
+from pydantic import BaseModel, RootModel
 
 from maskmill.shared.formats import HEAD_BYTES, sniff
 
@@ -30,7 +32,7 @@ LITTER = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "__macosx", "$recycle.bin", "system volume information"}
     | {"@eadir", "lost+found"}
 )
-SHOWN_NAMES = 3
+SHOWN_NAMES, SHOWN_CHARACTERS = 3, 200
 
 logger = logging.getLogger(__name__)
 
@@ -38,43 +40,71 @@ logger = logging.getLogger(__name__)
 class Reason(StrEnum):
     """Why something in a folder is no input."""
 
-    OTHER = "no image and no PDF"
+    OTHER = "other"
     HIDDEN = "hidden"
-    LITTER = "of the operating system"
-    LINK = "a link to a folder"
-    SPECIAL = "no regular file"
-    UNREADABLE = "cannot be read"
+    LITTER = "litter"
+    LINK = "folder_link"
+    SPECIAL = "special_file"
+    UNREADABLE = "unreadable"
 
 
-class LeftOut:
-    """What of a folder is no input: how many, and the first names, by reason. True where there is something."""
+WORDS = {
+    Reason.OTHER: "no image and no PDF",
+    Reason.HIDDEN: "hidden",
+    Reason.LITTER: "of the operating system",
+    Reason.LINK: "a link to a folder",
+    Reason.SPECIAL: "no regular file",
+    Reason.UNREADABLE: "cannot be read",
+}
 
-    def __init__(self) -> None:
-        self.counts: defaultdict[Reason, int] = defaultdict(int)
-        self._names: defaultdict[Reason, list[str]] = defaultdict(list)
+
+class Alike(BaseModel):
+    """What was left out for one reason: how many, and the first names."""
+
+    count: int = 0
+    names: list[str] = []
+
+
+class LeftOut(RootModel[dict[Reason, Alike]]):
+    """What of a folder is no input, by reason. True where there is something."""
+
+    root: dict[Reason, Alike] = {}
 
     def add(self, reason: Reason, path: str) -> None:
         """Count one more, at that path inside the folder."""
-        self.counts[reason] += 1
-        if self.counts[reason] <= SHOWN_NAMES:
-            self._names[reason].append(_printable(path))
+        self._add(reason, 1, [path])
+
+    def merge(self, other: LeftOut) -> None:
+        """Count what the other has as well."""
+        for reason, alike in other.root.items():
+            self._add(reason, alike.count, alike.names)
+
+    def take(self) -> LeftOut:
+        """What there is; nothing is left here."""
+        taken, self.root = self.root, {}
+        return LeftOut(taken)
 
     def __bool__(self) -> bool:
-        return bool(self.counts)
+        return bool(self.root)
 
     def __str__(self) -> str:
         """In one line."""
-        return "; ".join(self._line(reason) for reason in Reason if reason in self.counts)
+        return "; ".join(_line(reason, self.root[reason]) for reason in Reason if reason in self.root)
 
-    def _line(self, reason: Reason) -> str:
-        names = self._names[reason]
-        more = ", …" if self.counts[reason] > len(names) else ""
-        return f"{reason}: {self.counts[reason]} ({', '.join(names)}{more})"
+    def _add(self, reason: Reason, count: int, names: Iterable[str]) -> None:
+        alike = self.root.setdefault(reason, Alike())
+        alike.count += count
+        alike.names += map(_shown, itertools.islice(names, max(SHOWN_NAMES - len(alike.names), 0)))
 
     def warn(self, folder: str | Path) -> None:
         """Log what was left out of `folder`, where anything was; a program that sets up no log sees it on stderr."""
         if self:
             logger.warning("Left out of %s: %s", _printable(str(folder)), self)
+
+
+def _line(reason: Reason, alike: Alike) -> str:
+    more = ", …" if alike.count > len(alike.names) else ""
+    return f"{WORDS[reason]}: {alike.count} ({', '.join(alike.names)}{more})"
 
 
 class Child(NamedTuple):
@@ -95,8 +125,7 @@ def read_folder(folder: Path, below: str, left_out: LeftOut, alive: Callable[[],
 
     `below` is "" or leads, with its last slash, to this folder from the one that was named. Names alone are kept;
     only a file whose name claims nothing is opened, once, for its first bytes. `alive` is called with each that is
-    read, as a large folder takes long. Raises OSError where the folder
-    cannot be read.
+    read, as a large folder takes long. Raises OSError where the folder cannot be read.
     """
     children = []
     with os.scandir(folder) as entries:
@@ -160,6 +189,12 @@ def _judge_file(entry: os.DirEntry[str], *, claims: bool) -> Reason | None:
         return None
     with Path(entry.path).open("rb") as file:
         return None if sniff(file.read(HEAD_BYTES)) else Reason.OTHER
+
+
+def _shown(path: str) -> str:
+    """The end of the path, in one line."""
+    text = _printable(path)
+    return text if len(text) <= SHOWN_CHARACTERS else f"…{text[-SHOWN_CHARACTERS:]}"
 
 
 def _printable(path: str) -> str:

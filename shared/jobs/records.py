@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from maskmill.shared.errors import MaskmillError
+from maskmill.shared.folder_inputs import LeftOut
 from maskmill.shared.jobs.sources import Location, PdfOptions, Source, Wire
 
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -174,6 +175,7 @@ class Entry(Wire):
     form: EntryForm = "unknown"
     pdf: PdfOptions | None = None
     failure: Failure | None = None
+    left_out: LeftOut | None = Field(default=None, description="What the listing has left out since the entry before.")
 
 
 class ListingCursor(Wire):
@@ -220,6 +222,7 @@ class PlanPage(Wire):
     number: int
     items: tuple[Item, ...]
     cursor: PlanCursor | None = None
+    left_out: LeftOut = Field(default_factory=LeftOut, description="What the listing has left out so far.")
 
     def planned(self, head: JobHead) -> int:
         """How many items the plan holds up to and with this page; all pages before it are full."""
@@ -303,6 +306,10 @@ class JobStatus(Wire):
     eta_seconds: float | None = None
     error: Failure | None = None
     trouble: str | None = Field(default=None, description="What its workers wait for, such as a storage that refuses.")
+    left_out: LeftOut = Field(
+        default_factory=LeftOut,
+        description="What of the folders on the server's disk is no input, by reason: how many, and the first names.",
+    )
 
 
 def page_of(shard: int) -> int:

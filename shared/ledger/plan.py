@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from maskmill.shared.connection import reachable
+from maskmill.shared.folder_inputs import LeftOut
 from maskmill.shared.jobs.records import PlanCursor, Rollup
 from maskmill.shared.ledger.moves import Moves, counts_of
 from maskmill.shared.ledger.records import PlannedPages, PlanStart, Work
@@ -16,9 +17,9 @@ class PlanMoves(Moves):
         found = self._move("begin_plan", job_id, work.token)
         if found is None:
             return None
-        pages, shards, planned, cursor, recovered = found
+        pages, shards, planned, cursor, recovered, left_out = found
         at = PlanCursor.model_validate_json(cursor) if cursor else PlanCursor()
-        return PlanStart(pages, shards, planned, at, bool(recovered))
+        return PlanStart(pages, shards, planned, at, bool(recovered), LeftOut.model_validate_json(left_out))
 
     def add_pages(self, job_id: str, work: Work, first: int, added: PlannedPages) -> tuple[str, int]:
         """Count stored pages from the page number `first` on: ("added", shards that can be claimed now).
@@ -27,8 +28,9 @@ class PlanMoves(Moves):
         """
         cursor = added.cursor.model_dump_json() if added.cursor else ""
         last = "1" if added.cursor is None else "0"
+        left_out = added.left_out.model_dump_json()
         verdict, *count = self._move(
-            "add_pages", job_id, work.token, first, added.pages, added.shards, added.items, cursor, last
+            "add_pages", job_id, work.token, first, added.pages, added.shards, added.items, cursor, last, left_out
         )
         return str(verdict), int(count[0]) if count else 0
 

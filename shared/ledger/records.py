@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from maskmill.shared.folder_inputs import LeftOut
 from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus, PlanCursor
 from maskmill.shared.jobs.sources import Wire
 
@@ -36,23 +37,28 @@ class Work:
 
 @dataclass(frozen=True)
 class PlanStart:
-    """Where to go on planning: pages, shards and items so far; `recovered` where the ledger was lost in between."""
+    """Where to go on planning: what is planned and left out; `recovered` where the ledger was lost in between."""
 
     pages: int
     shards: int
     planned: int
     cursor: PlanCursor
     recovered: bool
+    left_out: LeftOut
 
 
 @dataclass(frozen=True)
 class PlannedPages:
-    """Pages that are stored: how many, with how many shards and items; `cursor` behind them, None after the last."""
+    """Pages that are stored: how many, with how many shards and items; `cursor` behind them, None after the last.
+
+    `left_out` is what the listing has left out up to their end.
+    """
 
     pages: int
     shards: int
     items: int
     cursor: PlanCursor | None
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,7 @@ def job_status(job_id: str, fields: Mapping[str, str], now: float) -> JobStatus:
             "eta_seconds": _eta(left, rate, times["progress_at"], now) if going else None,
             "error": _error(fields),
             "trouble": _trouble(fields, now),
+            "left_out": json.loads(fields.get("left_out", "{}")),
         }
     )
 

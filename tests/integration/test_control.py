@@ -12,8 +12,9 @@ import pytest
 
 from maskmill.shared.doorbell import CONTROL_QUEUE, queue_name
 from maskmill.shared.errors import StorageUnavailable
+from maskmill.shared.folder_inputs import Alike, Reason
 from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import JobHead, ListingCursor, PlanCursor, new_job_id
+from maskmill.shared.jobs.records import SHARDS_A_PAGE, JobHead, ListingCursor, PlanCursor, new_job_id
 from maskmill.shared.jobs.sources import PathSource, UrlSource
 from maskmill.shared.ledger import PlannedPages, ShardLease, Work
 from maskmill.worker.control.runner import MOST_FAILURES, InHand
@@ -189,6 +190,37 @@ def test_a_job_that_cannot_be_planned_and_is_paused_says_so_when_it_is_resumed(s
     site.make_due()
     site.runner().run()
     assert site.report(job_id).state == "failed"
+
+
+def test_what_is_left_out_of_a_folder_is_counted_once_whoever_dies(site: ControlSite, tmp_path: Path) -> None:
+    for number in range(2 * SHARDS_A_PAGE):
+        folder = tmp_path / f"pictures/{number}"
+        folder.mkdir(parents=True)
+        (folder / "a.jpg").write_bytes(b"")
+        (folder / "notes.txt").write_text("no picture")
+    (tmp_path / "pictures/.hidden.jpg").write_bytes(b"")
+    job_id = site.submit([PathSource(path=str(tmp_path / "pictures"))])
+    ends = [keys.page(job_id, number) for number in range(3)]
+    site.storage.kill_once("put", *ends)
+    for told in (0, SHARDS_A_PAGE, 2 * SHARDS_A_PAGE):
+        with pytest.raises(Killed):
+            site.runner().run()
+        left_out = site.status(job_id).left_out
+        assert left_out.root.get(Reason.OTHER, Alike()).count == told
+        site.make_due()
+    site.runner().run()
+    whole = site.status(job_id).left_out
+    assert {reason: alike.count for reason, alike in whole.root.items()} == {
+        Reason.OTHER: 2 * SHARDS_A_PAGE,
+        Reason.HIDDEN: 1,
+    }
+    assert whole.root[Reason.OTHER].names == ["0/notes.txt", "1/notes.txt", "2/notes.txt"]
+    lose_redis(site)
+    site.runner().run()
+    assert site.status(job_id).left_out == whole
+    site.work(job_id, 2 * SHARDS_A_PAGE)
+    site.runner().run()
+    assert site.report(job_id).left_out == whole
 
 
 def test_paths_that_cannot_be_followed_fail_alone(site: ControlSite, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from maskmill.shared.folder_inputs import LeftOut, Reason
 from maskmill.shared.jobs.records import Entry, Job, ListingCursor, new_job_id
 from maskmill.shared.jobs.sources import PathSource, Source, UploadSource, UrlSource
 from maskmill.shared.settings import Settings
@@ -22,6 +24,14 @@ def job(*sources: Source) -> Job:
 
 def names(found: list[Entry]) -> list[str]:
     return [artifact_name(entry.name) for entry in found]
+
+
+def told_by(found: Iterable[Entry]) -> LeftOut:
+    """What was left out, by all of these entries."""
+    told = LeftOut()
+    for entry in found:
+        told.merge(entry.left_out or LeftOut())
+    return told
 
 
 @pytest.fixture
@@ -61,6 +71,21 @@ def test_a_listing_goes_on_after_any_position(folder: Path, settings: Settings) 
     for number, entry in enumerate(whole):
         after = ListingCursor(source=0, position=entry.position)
         assert names(list(entries(everything, settings, after))) == names(whole[number + 1 :])
+
+
+def test_what_is_left_out_is_told_once_wherever_the_listing_goes_on(folder: Path, settings: Settings) -> None:
+    (folder / "deep/.hidden").write_text("")
+    for name in ("deep/9/notes.txt", "empty/notes.txt", "z/last.txt", "z/z/last.txt"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("no picture")
+    everything = job(PathSource(path=str(folder)), PathSource(path=str(folder / "deep")))
+    whole = list(entries(everything, settings))
+    told = told_by(whole)
+    assert {reason: alike.count for reason, alike in told.root.items()} == {Reason.OTHER: 6, Reason.HIDDEN: 3}
+    assert told.root[Reason.HIDDEN].names == ["set/.hidden.jpg", "set/deep/.hidden", "deep/.hidden"]
+    for number, entry in enumerate(whole):
+        behind = entries(everything, settings, ListingCursor(source=entry.source, position=entry.position))
+        assert told_by([*whole[: number + 1], *behind]) == told
 
 
 def test_a_listing_goes_on_in_a_large_folder_of_any_names(tmp_path: Path, settings: Settings) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import IllegalMove, NotFound, RequestError
+from maskmill.shared.folder_inputs import LeftOut
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import (
     FINAL_STATES,
@@ -110,6 +111,8 @@ class Planning:
     job: Job
     at: PlanStart
     _going: bool = field(default=True)
+    # Up to the item that was listed last.
+    _left_out: LeftOut = field(default_factory=LeftOut)
 
     def run(self) -> bool:
         """Adopt what is stored, then list on; False where it gave way before all was listed."""
@@ -124,7 +127,10 @@ class Planning:
             if not self.files.store_page(page):
                 # Another's, from a listing of its own: this one would go on in the wrong place.
                 return False
-            self._add(PlannedPages(1, shards_of(len(page.items), self.job), len(page.items), page.cursor))
+            shards = shards_of(len(page.items), self.job)
+            self._add(PlannedPages(1, shards, len(page.items), page.cursor, page.left_out))
+            if page.cursor is None:
+                page.left_out.warn(f"the folders of job {self.job.id}")
             if not self._going or page.cursor is None:
                 break
             if time.monotonic() >= turn_over and self.planner.ledger.due_work():
@@ -151,8 +157,8 @@ class Planning:
             return self.at.cursor
         items = last.planned(self.job)
         shards = shards_of(items, self.job)
-        added = PlannedPages(count - self.at.pages, shards - self.at.shards, items - self.at.planned, last.cursor)
-        self._add(added)
+        more = (count - self.at.pages, shards - self.at.shards, items - self.at.planned)
+        self._add(PlannedPages(*more, last.cursor, last.left_out))
         return last.cursor if self._going else None
 
     def _add(self, added: PlannedPages) -> None:
@@ -164,6 +170,7 @@ class Planning:
                 self.at.planned + added.items,
                 added.cursor or self.at.cursor,
                 False,
+                added.left_out,
             )
             self.in_hand.progress()
             if claimable:
@@ -186,6 +193,7 @@ class Planning:
     def _pages(self, cursor: PlanCursor) -> Iterator[PlanPage]:
         """The pages behind the cursor; all are full but the last, which has no cursor and may be empty."""
         found = self._items(cursor)
+        self._left_out = self.at.left_out.model_copy(deep=True)
         for number in itertools.count(self.at.pages):
             run = list(itertools.islice(found, self.job.page_size))
             first = number * self.job.page_size
@@ -194,7 +202,8 @@ class Planning:
                 raise RequestError(f"the job has more than {most} items, the most one job may have")
             items = tuple(item.model_copy(update={"number": first + place}) for place, (item, _) in enumerate(run))
             last = len(run) < self.job.page_size
-            yield PlanPage(number=number, items=items, cursor=None if last else run[-1][1]())
+            left_out = self._left_out.model_copy(deep=True)
+            yield PlanPage(number=number, items=items, cursor=None if last else run[-1][1](), left_out=left_out)
             if last:
                 return
 
@@ -210,7 +219,7 @@ class Planning:
         listed = entries(self.job, self.planner.settings, cursor.listing, self.in_hand.alive)
         while run := list(itertools.islice(listed, CHUNK_ENTRIES)):
             if all(_is_plain(entry) for entry in run):
-                yield from ((_item(entry), partial(_cursor_behind, entry, chunks)) for entry in run)
+                yield from (self._found(entry, partial(_cursor_behind, entry, chunks)) for entry in run)
                 continue
             after = _behind(run[-1]) if len(run) == CHUNK_ENTRIES else None
             chunk = self._stored(Chunk(number=chunks, after=after, entries=tuple(run)))
@@ -220,6 +229,15 @@ class Planning:
                 # The one that is stored was listed earlier, when the folder held something else.
                 yield from self._items(PlanCursor(listing=chunk.after, chunks=chunks))
                 return
+
+    def _found(self, entry: Entry, cursor: CursorMaker) -> tuple[Item, CursorMaker]:
+        self._note_left_out(entry)
+        (item,) = items_of(entry, None)
+        return item, cursor
+
+    def _note_left_out(self, entry: Entry) -> None:
+        if entry.left_out:
+            self._left_out.merge(entry.left_out)
 
     def _stored(self, chunk: Chunk) -> Chunk:
         """The chunk as it is stored: by whoever came first."""
@@ -234,6 +252,8 @@ class Planning:
         for number, entry in enumerate(chunk.entries):
             if inside is not None and number < inside[0]:
                 continue
+            if inside is None or number > inside[0]:
+                self._note_left_out(entry)
             for item in items_of(entry, expansions.get(number)):
                 here = (number, item.page_index)
                 if inside is None or here[0] > inside[0] or (here[1] is not None and here[1] > (inside[1] or 0)):
@@ -262,11 +282,6 @@ class Planning:
 def _is_plain(entry: Entry) -> bool:
     """Whether it is one item, by what its name says or because it has failed already."""
     return entry.form == "picture" or entry.failure is not None
-
-
-def _item(entry: Entry) -> Item:
-    (item,) = items_of(entry, None)
-    return item
 
 
 def _cursor_behind(entry: Entry, chunks: int) -> PlanCursor:

@@ -66,15 +66,38 @@ def form_of(name: str) -> EntryForm:
 def entries(
     job: Job, settings: Settings, start: ListingCursor | None = None, alive: Callable[[], object] = lambda: None
 ) -> Iterator[Entry]:
-    """The entries of `job` behind the cursor `start`; `alive` is called while a folder is read."""
-    at = start or ListingCursor()
+    """The entries of `job` behind the cursor `start`; `alive` is called while a folder is read.
+
+    Each tells what was left out before it, and the last of all what was left out behind it too.
+    """
+    left_out = LeftOut()
+    last: Entry | None = None
+    for entry in _entries(job, settings, start or ListingCursor(), alive, left_out):
+        if last:
+            yield last
+        last = _telling(entry, left_out)
+    if last:
+        yield _telling(last, left_out)
+
+
+def _telling(entry: Entry, left_out: LeftOut) -> Entry:
+    if not left_out:
+        return entry
+    told = entry.left_out or LeftOut()
+    told.merge(left_out.take())
+    return entry.model_copy(update={"left_out": told})
+
+
+def _entries(
+    job: Job, settings: Settings, at: ListingCursor, alive: Callable[[], object], left_out: LeftOut
+) -> Iterator[Entry]:
     names = source_names(job.sources)
     for number in range(at.source, len(names)):
         source = job.sources[number]
         root = _Root(number, source, names[number], source.pdf or job.options.pdf, alive)
         after = at.position if number == at.source else None
         if isinstance(source, PathSource):
-            yield from _of_path(root, source, settings, alone=len(names) == 1, after=after)
+            yield from _of_path(root, source, settings, left_out, alone=len(names) == 1, after=after)
         elif after is None:
             yield _of_single(root, source)
 
@@ -102,7 +125,9 @@ def _of_single(root: _Root, source: UploadSource | UrlSource) -> Entry:
     return root.entry(UrlBytes(url=source.url), source.url)
 
 
-def _of_path(root: _Root, source: PathSource, settings: Settings, *, alone: bool, after: str | None) -> Iterator[Entry]:
+def _of_path(
+    root: _Root, source: PathSource, settings: Settings, left_out: LeftOut, *, alone: bool, after: str | None
+) -> Iterator[Entry]:
     if after == "":
         # Its one entry is done: a file, or a folder without inputs.
         return
@@ -120,15 +145,15 @@ def _of_path(root: _Root, source: PathSource, settings: Settings, *, alone: bool
             yield root.entry(location, source.path)
         return
     top = "" if alone else f"{root.name}/"
-    found, left_out = False, LeftOut()
-    for entry in _walk(replace(root, name=top), path, Path(source.path), "", _parts(after), left_out):
+    found, here = False, LeftOut()
+    for entry in _walk(replace(root, name=top), path, Path(source.path), "", _parts(after), here):
         found = True
+        left_out.merge(here.take())
         yield entry
+    left_out.merge(here)
     if not found and after is None:
-        why = f"; left out: {left_out}" if left_out else ""
+        why = f"; left out: {here}" if here else ""
         yield root.entry(location, source.path, InputNotFound(f"{source.path} holds no image and no PDF{why}"))
-    else:
-        left_out.warn(source.path)
 
 
 def _parts(after: str | None) -> list[str]:
@@ -137,7 +162,8 @@ def _parts(after: str | None) -> list[str]:
 
 def _walk(root: _Root, folder: Path, shown: Path, below: str, after: list[str], left_out: LeftOut) -> Iterator[Entry]:
     try:
-        children = read_folder(folder, below, left_out, root.alive)
+        # What lies in a folder was told before its first entry.
+        children = read_folder(folder, f"{root.name}{below}", LeftOut() if after else left_out, root.alive)
     except OSError as error:
         if not after:
             yield _unreadable(root, folder, shown, below, error)
