@@ -81,8 +81,9 @@ class LeftOut(RootModel[dict[Reason, Alike]]):
 
     def take(self) -> LeftOut:
         """What there is; nothing is left here."""
-        taken, self.root = self.root, {}
-        return LeftOut(taken)
+        taken = LeftOut(self.root)
+        self.root = {}
+        return taken
 
     def __bool__(self) -> bool:
         return bool(self.root)
@@ -192,9 +193,10 @@ def _judge_file(entry: os.DirEntry[str], *, claims: bool) -> Reason | None:
 
 
 def _shown(path: str) -> str:
-    """The end of the path, in one line."""
+    """The path in one line, a long one without its middle."""
     text = _printable(path)
-    return text if len(text) <= SHOWN_CHARACTERS else f"…{text[-SHOWN_CHARACTERS:]}"
+    half = SHOWN_CHARACTERS // 2
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:half]}…{text[-half:]}"
 
 
 def _printable(path: str) -> str:

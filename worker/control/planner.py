@@ -129,8 +129,6 @@ class Planning:
                 return False
             shards = shards_of(len(page.items), self.job)
             self._add(PlannedPages(1, shards, len(page.items), page.cursor, page.left_out))
-            if page.cursor is None:
-                page.left_out.warn(f"the folders of job {self.job.id}")
             if not self._going or page.cursor is None:
                 break
             if time.monotonic() >= turn_over and self.planner.ledger.due_work():

@@ -140,20 +140,30 @@ def _of_path(
         if after is None:
             yield root.entry(location, source.path, error)
         return
-    if not is_folder:
-        if after is None:
-            yield root.entry(location, source.path)
-        return
-    top = "" if alone else f"{root.name}/"
-    found, here = False, LeftOut()
-    for entry in _walk(replace(root, name=top), path, Path(source.path), "", _parts(after), here):
+    if is_folder:
+        yield from _of_folder(root, source, path, "" if alone else f"{root.name}/", after, left_out)
+    elif after is None:
+        yield root.entry(location, source.path)
+
+
+def _of_folder(
+    root: _Root, source: PathSource, path: Path, top: str, after: str | None, left_out: LeftOut
+) -> Iterator[Entry]:
+    found, whole, newly = False, LeftOut(), LeftOut()
+    for entry in _walk(replace(root, name=top), path, Path(source.path), "", _parts(after), newly):
         found = True
-        left_out.merge(here.take())
+        if newly:
+            whole.merge(newly)
+            left_out.merge(newly.take())
         yield entry
-    left_out.merge(here)
+    whole.merge(newly)
+    left_out.merge(newly)
     if not found and after is None:
-        why = f"; left out: {here}" if here else ""
-        yield root.entry(location, source.path, InputNotFound(f"{source.path} holds no image and no PDF{why}"))
+        why = f"; left out: {whole}" if whole else ""
+        error = InputNotFound(f"{source.path} holds no image and no PDF{why}")
+        yield root.entry(FileBytes(path=source.path), source.path, error)
+    else:
+        whole.warn(source.path)
 
 
 def _parts(after: str | None) -> list[str]:
