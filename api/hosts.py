@@ -22,7 +22,9 @@ def refuse_foreign_hosts() -> None:
     balancers send, is of no browser.
     """
     host = request.headers.get("Host")
-    if host is None or is_loopback(host) or name_of(host) in map(name_of, services().settings.api_trusted_hosts):
+    if host is None or is_loopback(name := name_of(host)):
+        return
+    if name in map(name_of, services().settings.api_trusted_hosts):
         return
     raise ForeignHost(
         f"this server does not answer to {host[:100]!r}, only to localhost and loopback addresses; "
@@ -30,9 +32,8 @@ def refuse_foreign_hosts() -> None:
     )
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a Host header names this machine itself."""
-    name = name_of(host)
+def is_loopback(name: str) -> bool:
+    """Whether the name or address is this machine's own, for itself alone."""
     try:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from typing import Any
 
@@ -10,6 +9,7 @@ from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped]
 from gunicorn.http import message  # type: ignore[import-untyped]
 
 from maskmill.api import create_app
+from maskmill.api.hosts import is_loopback
 from maskmill.shared.errors import InvalidRequest
 from maskmill.shared.logs import set_up_logging
 from maskmill.shared.parent import die_with_parent
@@ -54,9 +54,8 @@ def _die_with_arbiter(_arbiter: Any, process: Any) -> None:
 
 def options(settings: Settings) -> dict[str, Any]:
     """gunicorn's configuration."""
-    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
     return {
-        "bind": f"{host}:{settings.api_port}",
+        "bind": settings.api_address,
         "worker_class": "gthread",
         "workers": PROCESSES,
         "threads": settings.api_threads,
@@ -73,11 +72,7 @@ def options(settings: Settings) -> dict[str, Any]:
 
 def check_address(host: str) -> None:
     """Raise InvalidRequest unless `host` is this machine only: there are no API keys, so anyone could do anything."""
-    try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if not local:
+    if not is_loopback(host):
         raise InvalidRequest(
             f"MASKMILL_API_HOST={host} is not a loopback address; the API has no keys yet, so it listens on this "
             "machine only. Use 127.0.0.1, and a reverse proxy that checks who asks."

@@ -209,11 +209,9 @@ def _client(url: str | None) -> Client:
 
 def _default_url() -> str:
     try:
-        settings = Settings.from_env(os.environ)
+        return f"http://{Settings.from_env(os.environ).api_address}"
     except InvalidRequest as error:
         _stop(WRONG, error.reason)
-    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
-    return f"http://{host}:{settings.api_port}"
 
 
 def _mb(count: int) -> int:

@@ -101,6 +101,12 @@ class Settings(BaseModel):
     host_name: str = Field(default_factory=socket.gethostname, description="This machine's name in owners and logs.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
+    @property
+    def api_address(self) -> str:
+        """Where the API listens as a URL writes it: host:port, an IPv6 address in brackets."""
+        host = f"[{self.api_host}]" if ":" in self.api_host else self.api_host
+        return f"{host}:{self.api_port}"
+
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """The settings of `env`; an unknown MASKMILL_ variable or a bad value is an InvalidRequest naming it."""

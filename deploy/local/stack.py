@@ -66,8 +66,7 @@ class Stack:
     @property
     def url(self) -> str:
         """Where the API is."""
-        host = self.settings.api_host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
+        return f"http://{self.settings.api_address}"
 
     @property
     def logs(self) -> Path:

@@ -75,17 +75,9 @@ class TimedSocket(socket.socket):
         super().sendall(*args, **kwargs)
 
 
-class TimedTlsSocket(ssl.SSLSocket):
+class TimedTlsSocket(TimedSocket, ssl.SSLSocket):
     """The same over TLS; a handshake is one wait."""
 
     def do_handshake(self, *args: Any, **kwargs: Any) -> None:
         Deadline.limit(self)
         super().do_handshake(*args, **kwargs)
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        Deadline.limit(self)
-        return super().recv_into(*args, **kwargs)
-
-    def sendall(self, *args: Any, **kwargs: Any) -> None:
-        Deadline.limit(self)
-        super().sendall(*args, **kwargs)

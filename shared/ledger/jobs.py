@@ -11,7 +11,6 @@ from typing import Any, cast
 from maskmill.shared.connection import reachable, redis_now
 from maskmill.shared.errors import IllegalMove, InvalidRequest, NotFound
 from maskmill.shared.jobs.records import (
-    FINAL_STATES,
     JOB_ID_PATTERN,
     MOVES,
     SHARDS_A_ROLLUP,
@@ -98,11 +97,6 @@ class JobMoves(Moves):
     def is_open(self, job_id: str) -> bool:
         """Whether the job is entered and its report not stored yet."""
         return self.are_open([job_id])[0]
-
-    def is_over(self, job_id: str) -> bool:
-        """Whether the job is completed, failed or cancelled."""
-        status = self.status(job_id)
-        return status is not None and status.state in FINAL_STATES
 
     def cancel(self, job_id: str) -> JobState:
         """Stop a job: nothing more of it is claimed, and running shards stop at their next renewal."""

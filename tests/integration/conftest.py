@@ -23,6 +23,7 @@ from maskmill.worker.outcomes import outcome_of
 from tests.onnx_models import head_of, write_package
 from tests.services import RedisServer, run_redis
 from tests.services.api_server import ApiServer, run_api
+from tests.services.control_site import ControlSite
 from tests.services.workers import run_workers, settings_for
 
 SHAPES = ModelCard(name="shapes", digest="0" * 64, family="yolo_seg", labels=("disc", "star"), threshold=0.5)
@@ -106,6 +107,14 @@ def draw_pictures(folder: Path, count: int) -> Path:
         scene = draw_scene(number, 160, 120)
         cv2.imwrite(str(folder / f"picture {number}.jpg"), cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
     return folder
+
+
+@pytest.fixture
+def site(tmp_path: Path, redis_url: str) -> Iterator[ControlSite]:
+    """What control workers work on, in a folder and a Redis that is empty."""
+    held = ControlSite(tmp_path, redis_url)
+    yield held
+    held.close()
 
 
 def plan_shards(services: Services, job_id: str, shards: list[list[str]]) -> None:

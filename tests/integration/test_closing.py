@@ -17,13 +17,6 @@ SHARDS = 5 * SHARDS_A_ROLLUP
 
 
 @pytest.fixture
-def site(tmp_path: Path, redis_url: str) -> Iterator[ControlSite]:
-    held = ControlSite(tmp_path, redis_url)
-    yield held
-    held.close()
-
-
-@pytest.fixture
 def wide(tmp_path: Path, redis_url: str) -> Iterator[ControlSite]:
     """A site where every shard can be claimed at once."""
     held = ControlSite(tmp_path, redis_url, window=2 * SHARDS)

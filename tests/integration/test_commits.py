@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -49,13 +48,6 @@ class CountedLeases(Leases):
     def hold(self, held: Held) -> None:
         super().hold(held)
         self.most = max(self.most, len(self))
-
-
-@pytest.fixture
-def site(tmp_path: Path, redis_url: str) -> Iterator[ControlSite]:
-    held = ControlSite(tmp_path, redis_url)
-    yield held
-    held.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,13 +22,6 @@ from maskmill.worker.shards.shard_run import Held
 from tests.services.control_site import PREFIX, ControlSite, Killed, in_background, kept
 from tests.services.process import free_port
 from tests.services.workers import wait_until
-
-
-@pytest.fixture
-def site(tmp_path: Path, redis_url: str) -> Iterator[ControlSite]:
-    held = ControlSite(tmp_path, redis_url)
-    yield held
-    held.close()
 
 
 @dataclass

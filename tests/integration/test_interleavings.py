@@ -39,13 +39,6 @@ from tests.services.workers import wait_until
 
 
 @pytest.fixture
-def site(tmp_path: Path, redis_url: str) -> Iterator[ControlSite]:
-    held = ControlSite(tmp_path, redis_url)
-    yield held
-    held.close()
-
-
-@pytest.fixture
 def narrow(tmp_path: Path, redis_url: str) -> Iterator[ControlSite]:
     """A site where two shards of a job can be claimed at once."""
     held = ControlSite(tmp_path, redis_url, window=2)

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from maskmill.shared.jobs.job_files import JobFiles
-from maskmill.shared.jobs.records import SHARDS_A_PAGE, Job, Options, Outcome, Rollup, new_job_id
+from maskmill.shared.jobs.records import FINAL_STATES, SHARDS_A_PAGE, Job, Options, Outcome, Rollup, new_job_id
 from maskmill.shared.jobs.sources import PathSource
 from maskmill.shared.settings import Settings
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
@@ -106,7 +106,9 @@ def test_closing_after_a_closer_that_died_behind_its_rollup_leaves_no_working_ke
     # What such a closer leaves: the roll-up is stored, and the ledger still holds its shards.
     files.store_rollup(Rollup(number=0, shards=1, succeeded=1))
     runner.run()
-    assert services.ledger.is_over(job.id)
+    status = services.ledger.status(job.id)
+    assert status
+    assert status.state in FINAL_STATES
     with Redis.from_url(services.settings.redis_url, decode_responses=True) as redis:
         assert redis.keys(f"{services.settings.redis_prefix}:job:{job.id}*") == [
             f"{services.settings.redis_prefix}:job:{job.id}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from tests.services.http_server import serve
 
 Body = Callable[[], Iterable[bytes]]
 
@@ -103,18 +104,8 @@ class FileServer:
 def serve_files(folder: Path | None = None) -> Iterator[FileServer]:
     """A file server on a free loopback port, with the files of `folder` where one is given."""
     files = FileServer(folder=folder)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(files))
-    server.daemon_threads = True
-    server.block_on_close = False
-    files.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serve(_handler(files)) as files.port:
         yield files
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def _handler(files: FileServer) -> type[BaseHTTPRequestHandler]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from tests.services.http_server import serve
 
 DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>'
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding")
@@ -42,18 +43,8 @@ class S3Proxy:
 def s3_proxy(server: str) -> Iterator[S3Proxy]:
     """A proxy on a free loopback port before the server at that URL."""
     proxy = S3Proxy(server)
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
-    listener.daemon_threads = True
-    listener.block_on_close = False
-    proxy.port = listener.server_address[1]
-    thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serve(type("Handler", (_Handler,), {"proxy": proxy})) as proxy.port:
         yield proxy
-    finally:
-        listener.shutdown()
-        listener.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):
