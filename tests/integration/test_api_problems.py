@@ -117,8 +117,8 @@ def test_services_that_hang_keep_neither_readiness_nor_liveness_waiting(
             s3_secret_key=SecretStr("b"),
             api_threads=4,
         )
-        with run_api(silent, tmp_path) as server, ThreadPoolExecutor(16) as pool:
-            asked = [pool.submit(requests.get, f"{server.url}/health/ready", timeout=25) for _ in range(16)]
+        with run_api(silent, tmp_path) as server, ThreadPoolExecutor(8) as pool:
+            asked = [pool.submit(requests.get, f"{server.url}/health/ready", timeout=25) for _ in range(8)]
             assert requests.get(f"{server.url}/health/live", timeout=25).status_code == 200
             answers = [answer.result() for answer in asked]
     assert {answer.status_code for answer in answers} == {503}
