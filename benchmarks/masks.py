@@ -71,7 +71,7 @@ def measure(case: str) -> dict[str, Any]:
     _warm_up(yolo, image)
     before = _memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")
-    instances, finish = _timed(lambda: yolo.finish(found, fit, 0.25, 0.7))
+    instances, finish = _timed(lambda: yolo.finish(found, fit, np.full(COUNT, 0.25, np.float32), 0.7))
     rles, rle = _timed(lambda: [mask.rle(HEIGHT, WIDTH) for mask in instances.masks])
     _, drawing = _timed(lambda: draw(image, instances, LABELS))
     return {
@@ -115,7 +115,7 @@ def _timed(step: Callable[[], Any]) -> tuple[Any, float]:
 def _warm_up(yolo: YoloSeg, image: NDArray[np.uint8]) -> None:
     """Load code and font once, on a small corner, as a running worker has."""
     corner = np.ascontiguousarray(image[:64, :64])
-    found = yolo.finish(outputs((0.1, 0.2)), yolo.prepare(corner).fit, 0.9, 0.7)
+    found = yolo.finish(outputs((0.1, 0.2)), yolo.prepare(corner).fit, np.full(COUNT, 0.9, np.float32), 0.7)
     draw(corner, found, LABELS)
 
 

@@ -27,6 +27,7 @@ RAW = (
     *("yolo11n-seg.static", "yolo11n-seg.dynamic", "yolo11n-seg.batch4", "yolo11n-seg.half", "yolo11n-seg.opset12"),
     *("yolov8n-seg.static", "yolov8n-seg.dynamic", "yolo26n-seg.static", "yolo26n-seg.dynamic"),
 )
+THRESHOLDS = np.full(80, 0.25, np.float32)
 FINAL = ("yolo11n-seg.nms", "yolo11n-seg.nms_dynamic", "yolo26n-seg.e2e", "yolo26n-seg.e2e_dynamic")
 
 
@@ -61,7 +62,7 @@ def finished(test_data: Path, export: str, name: str) -> tuple[Image, Instances]
     image, yolo = picture(test_data, name), family(test_data, export)
     recorded = np.load(test_data / f"yolo/{export}__{name}__c0.25_plain.npz")
     outputs = {"output0": recorded["raw0"], "output1": recorded["raw1"]}
-    return image, yolo.finish(outputs, yolo.prepare(image).fit, 0.25, 0.7)
+    return image, yolo.finish(outputs, yolo.prepare(image).fit, THRESHOLDS, 0.7)
 
 
 @pytest.mark.parametrize(("export", "name"), RECORDED)
@@ -133,7 +134,7 @@ def test_where_the_shape_could_be_both_layouts_the_metadata_decides(test_data: P
     head[0, 2:4, 0], head[0, 4, 0], head[0, 268:, 0] = 50, 0.9, 1
     outputs = {"output0": head, "output1": np.ones((1, 32, 160, 160), np.float32)}
     fit = yolo.prepare(picture(test_data, "sample_640x480")).fit
-    assert len(yolo.finish(outputs, fit, 0.25, 0.7)) == found
+    assert len(yolo.finish(outputs, fit, THRESHOLDS, 0.7)) == found
 
 
 def test_a_class_that_no_label_names_is_refused_by_its_tensor(test_data: Path) -> None:
@@ -143,4 +144,4 @@ def test_a_class_that_no_label_names_is_refused_by_its_tensor(test_data: Path) -
     outputs = {"output0": head, "output1": np.ones((1, 32, 160, 160), np.float32)}
     fit = yolo.prepare(picture(test_data, "sample_640x480")).fit
     with pytest.raises(ModelInvalid, match=r"output0: expected classes 0 to 79, .* got 80"):
-        yolo.finish(outputs, fit, 0.25, 0.7)
+        yolo.finish(outputs, fit, THRESHOLDS, 0.7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,21 @@ FLOATS = [
     for name, value in answers.items()
     if value.dtype == np.float32
 ]
+# More than a picture may have, all of class 1 before all of class 0.
+CROWDS: dict[str, Answers] = {
+    "rfdetr_seg": {
+        "dets": np.full((1, 200, 4), 0.5, np.float32),
+        "labels": np.tile(np.array([1, 2], np.float32), (1, 200, 1)),
+        "masks": np.ones((1, 200, 4, 4), np.float32),
+    },
+    "yolo_seg": {
+        "head": np.array(
+            [[[8, 8, 40, 40, 0.6 + class_id / 5, class_id, 1, 1] for class_id in [0, 1] * 200]], np.float32
+        ),
+        "prototypes": np.ones((1, 2, 16, 16), np.float32),
+    },
+}
+OUT = np.inf
 IMPOSSIBLE = (np.nan, np.inf, -np.inf, 1e30, -1e30, 1e6)
 
 
@@ -91,7 +106,7 @@ def made(folder: Path, family: str, answers: Answers) -> Model:
     return load("mine", Device("cpu"), Settings(models_dir=folder, cpu_threads=1))
 
 
-def found(model: Model, height: int = SIDE, width: int = SIDE, threshold: float = 0.5) -> Instances:
+def found(model: Model, height: int = SIDE, width: int = SIDE, threshold: float | Sequence[float] = 0.5) -> Instances:
     prepared = model.prepare(np.full((height, width, 3), 90, np.uint8))
     [outputs] = model.infer([prepared])
     return model.finish(outputs, prepared, threshold)
@@ -100,6 +115,28 @@ def found(model: Model, height: int = SIDE, width: int = SIDE, threshold: float 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_layout_itself_is_read(tmp_path: Path, family: str) -> None:
     assert len(found(made(tmp_path, family, FAMILIES[family]))) >= 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("thresholds", [(0.5, OUT), (OUT, 0.5), (0.89, 0.75), (0.75, 0.89)])
+def test_each_class_has_a_threshold_of_its_own(tmp_path: Path, family: str, thresholds: tuple[float, float]) -> None:
+    model = made(tmp_path, family, FAMILIES[family])
+    expected, instances = facts(found(model)), facts(found(model, threshold=thresholds))
+    assert instances == [one for one in expected if one[0] > thresholds[one[1]]]
+    assert instances != expected
+
+
+def facts(found: Instances) -> list[tuple[Any, ...]]:
+    """Score, class, box and mask of each."""
+    masks = [mask.rle(SIDE, SIDE) for mask in found.masks]
+    return list(zip(found.scores.tolist(), found.class_ids.tolist(), found.boxes.tolist(), masks, strict=True))
+
+
+@pytest.mark.parametrize("family", CROWDS)
+def test_what_is_not_wanted_takes_no_place_of_what_is(tmp_path: Path, family: str) -> None:
+    model = made(tmp_path, family, CROWDS[family])
+    assert np.bincount(found(model).class_ids).tolist() == [100, 200]
+    assert np.bincount(found(model, threshold=(0.5, OUT)).class_ids).tolist() == [200]
 
 
 @pytest.mark.parametrize(("family", "name", "change"), UNFIT)

@@ -52,6 +52,11 @@ class Instances:
         there = list(kept)
         return cls(boxes[there], scores[there], class_ids[there], tuple(kept.values()))
 
+    def best(self, most: int | None) -> Instances:
+        """The `most` that score best, the earlier one where two score the same; all of them for None."""
+        kept = slice(most)
+        return Instances(self.boxes[kept], self.scores[kept], self.class_ids[kept], self.masks[kept])
+
     @classmethod
     def none(cls) -> Instances:
         """A picture in which nothing was found."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from maskmill.shared.errors import ModelInvalid
@@ -24,6 +25,9 @@ Tensors = Mapping[str, NDArray[Any]]
 
 Outputs = dict[str, NDArray[Any]]
 """One picture's output tensors by name, the batch dimension kept as 1."""
+
+Thresholds = NDArray[np.float32]
+"""float32 [labels]: the lowest score of each class, infinite for one that is not wanted."""
 
 
 @dataclass(frozen=True)
@@ -91,5 +95,8 @@ class Family(Protocol):
     def prepare(self, image: Image) -> Prepared:
         """The model's input for a picture."""
 
-    def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:
-        """What the outputs say: instances whose score exceeds `threshold`, best first."""
+    def finish(self, outputs: Outputs, fit: Fit, thresholds: Thresholds, nms_iou: float) -> Instances:
+        """What the outputs say: instances whose score exceeds their class's threshold, best first.
+
+        What does not is left out before suppression, limits and masks: it takes no other's place, and no time.
+        """

@@ -54,9 +54,15 @@ class Model:
             outputs += self._run(prepared[start : start + step])
         return outputs
 
-    def finish(self, outputs: Outputs, prepared: Prepared, threshold: float, nms_iou: float | None = None) -> Instances:
-        """The instances whose score exceeds `threshold`, best first, none with an empty mask."""
-        return self._family.finish(outputs, prepared.fit, threshold, self._nms_iou if nms_iou is None else nms_iou)
+    def finish(
+        self, outputs: Outputs, prepared: Prepared, threshold: float | Sequence[float], nms_iou: float | None = None
+    ) -> Instances:
+        """The instances whose score exceeds `threshold`, one for all classes or one for each, best first.
+
+        None has an empty mask.
+        """
+        thresholds = np.broadcast_to(np.asarray(threshold, np.float32), len(self.labels))
+        return self._family.finish(outputs, prepared.fit, thresholds, self._nms_iou if nms_iou is None else nms_iou)
 
     def check(self) -> None:
         """Run a picture of plain shapes through all three steps, which also warms the device up.

@@ -27,7 +27,7 @@ from maskmill.worker.images.image import Image
 from maskmill.worker.masks.instances import Instances
 from maskmill.worker.masks.mask import Mask, Window
 from maskmill.worker.masks.resample import SampleGrid
-from maskmill.worker.models.family import Outputs, Port, Prepared, Signature
+from maskmill.worker.models.family import Outputs, Port, Prepared, Signature, Thresholds
 from maskmill.worker.models.fit import Fit, corner, tensor, within
 from maskmill.worker.models.manifest import Manifest, Normalisation
 from maskmill.worker.models.nms import best
@@ -97,12 +97,13 @@ class MaskRcnn:
         padded = np.pad(inside, ((0, 0), (0, 0), (0, below), (0, right))) if below or right else inside
         return Prepared({self._input.name: padded if len(self._input.shape) == 4 else padded[0]}, fit)
 
-    def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:  # noqa: ARG002
-        """The rows whose score exceeds the threshold; what the model suppressed does not come back."""
+    def finish(self, outputs: Outputs, fit: Fit, thresholds: Thresholds, nms_iou: float) -> Instances:  # noqa: ARG002
+        """The rows whose score exceeds their class's threshold; what the model suppressed does not come back."""
         found, names = _read(outputs)
-        rows = best(found.scores, threshold, len(found.scores))
+        rows = best(found.scores, float(thresholds.min()), len(found.scores))
         rows = rows[np.isfinite(found.boxes[rows]).all(axis=1)]
         check_classes(names["labels"], found.labels[rows], self._labels, self._first)
+        rows = rows[found.scores[rows] > thresholds[found.labels[rows] - self._first]]
         class_ids, scores = found.labels[rows] - self._first, probabilities(names["scores"], found.scores[rows])
         # Views: all of them copied would be half a gibibyte.
         masks = [found.masks[row] for row in rows]

@@ -24,7 +24,7 @@ from maskmill.worker.masks.mask import Mask, Window
 from maskmill.worker.models.families.paddle_config import Config
 from maskmill.worker.models.families.paddle_ports import Answers, Inputs
 from maskmill.worker.models.families.paddle_steps import Resize, fixed_size, resized, tensor
-from maskmill.worker.models.family import Outputs, Port, Prepared, Signature
+from maskmill.worker.models.family import Outputs, Port, Prepared, Signature, Thresholds
 from maskmill.worker.models.fit import Fit, within
 from maskmill.worker.models.manifest import Manifest
 from maskmill.worker.models.package import PADDLEX_CONFIG
@@ -85,16 +85,17 @@ class PaddleX:
         }
         return Prepared(tensors, Fit(height, width, inner, (pixels.shape[2], pixels.shape[3])))
 
-    def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:  # noqa: ARG002
-        """Rows whose score exceeds `threshold` (SOLOv2's too), masks cut to their rounded boxes.
+    def finish(self, outputs: Outputs, fit: Fit, thresholds: Thresholds, nms_iou: float) -> Instances:  # noqa: ARG002
+        """Rows whose score exceeds their class's threshold (SOLOv2's too), masks cut to their rounded boxes.
 
         The graph has suppressed already, so `nms_iou` has no say. SOLOv2 has no boxes: a mask's extent is its box.
         """
         rows = self._outputs.rows(outputs)
-        kept = rows.above(threshold)
+        kept = rows.above(float(thresholds.min()))
+        check_classes(rows.source, rows.class_ids[kept], self._labels)
+        kept = kept[rows.scores[kept] > thresholds[rows.class_ids[kept]]]
         if not len(kept):
             return Instances.none()
-        check_classes(rows.source, rows.class_ids[kept], self._labels)
         size: tuple[int, int] = rows.masks.shape[1:]
         canvas = Fit(fit.height, fit.width, size, size)
         boxes = canvas.boxes(_extents(rows.masks, kept) if rows.boxes is None else rows.boxes[kept])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from maskmill.shared.errors import ModelInvalid
 from maskmill.worker.images.image import Image
 from maskmill.worker.masks.instances import Instances
-from maskmill.worker.models.family import Outputs, Port, Prepared, Signature
+from maskmill.worker.models.family import Outputs, Port, Prepared, Signature, Thresholds
 from maskmill.worker.models.fit import Fit, tensor
 from maskmill.worker.models.manifest import Manifest, Normalisation
 from maskmill.worker.models.nms import best
@@ -56,8 +56,8 @@ class RfDetrSeg:
         fit = Fit(image.shape[0], image.shape[1], self.input_size, self.input_size)
         return Prepared({self._input.name: tensor(fit.smooth(image), self._normalisation)}, fit)
 
-    def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:  # noqa: ARG002
-        """The best 300 pairs of query and class whose score exceeds the threshold."""
+    def finish(self, outputs: Outputs, fit: Fit, thresholds: Thresholds, nms_iou: float) -> Instances:  # noqa: ARG002
+        """The best 300 pairs of query and class whose score exceeds the class's threshold."""
         boxes, logits, masks = read(
             outputs,
             Expected(self._boxes, "f", ("queries", 4)),
@@ -68,7 +68,8 @@ class RfDetrSeg:
         # Beyond 80 a float32 sigmoid does not change any more, and exp would overflow.
         scores = 1 / (1 + np.exp(-logits.clip(-80, 80)))
         scores *= self._named & np.isfinite(boxes).all(axis=1)[:, None]
-        pairs = best(scores.ravel(), threshold, MOST_INSTANCES)
+        scores *= scores > thresholds
+        pairs = best(scores.ravel(), float(thresholds.min()), MOST_INSTANCES)
         queries, class_ids = np.divmod(pairs, self._labels)
         grid = fit.grid(*masks.shape[1:])
         found = [grid.whole(masks[query], fit.height, fit.width) for query in queries]

@@ -12,7 +12,7 @@ import numpy as np
 
 from maskmill.worker.images.image import Image
 from maskmill.worker.masks.instances import Instances
-from maskmill.worker.models.family import Outputs, Port, Prepared, Signature
+from maskmill.worker.models.family import Outputs, Port, Prepared, Signature, Thresholds
 from maskmill.worker.models.fit import Fit, corner, tensor
 from maskmill.worker.models.manifest import Manifest, Normalisation
 from maskmill.worker.models.nms import best
@@ -52,18 +52,19 @@ class RtmDetIns:
         canvas = fit.apply(image, self._normalisation.pad)
         return Prepared({self._input.name: tensor(canvas, self._normalisation)}, fit)
 
-    def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:  # noqa: ARG002
-        """The rows whose score exceeds the threshold; what the model suppressed does not come back."""
+    def finish(self, outputs: Outputs, fit: Fit, thresholds: Thresholds, nms_iou: float) -> Instances:  # noqa: ARG002
+        """The rows whose score exceeds their class's threshold; what the model suppressed does not come back."""
         dets, classes, masks = read(
             outputs,
             Expected(self._dets, "f", ("k", 5)),
             Expected(self._classes, "i", ("k",)),
             Expected(self._masks, "f", ("k", "rows", "columns")),
         )
-        rows = best(dets[:, 4], threshold, len(dets))
+        rows = best(dets[:, 4], float(thresholds.min()), len(dets))
         rows = rows[(classes[rows] >= 0) & np.isfinite(dets[rows, :4]).all(axis=1)]
+        check_classes(self._classes.name, classes[rows], self._labels)
+        rows = rows[dets[rows, 4] > thresholds[classes[rows]]]
         class_ids = classes[rows].astype(np.int64)
-        check_classes(self._classes.name, class_ids, self._labels)
         grid = fit.grid(*masks.shape[1:])
         found = [grid.whole(masks[row], fit.height, fit.width, MASK_LEVEL) for row in rows]
         scores = probabilities(self._dets.name, dets[rows, 4])

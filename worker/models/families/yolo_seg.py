@@ -24,7 +24,7 @@ from maskmill.shared.errors import ModelInvalid
 from maskmill.worker.images.image import Image
 from maskmill.worker.masks.instances import Instances
 from maskmill.worker.masks.mask import Mask, Window
-from maskmill.worker.models.family import Outputs, Port, Prepared, Signature
+from maskmill.worker.models.family import Outputs, Port, Prepared, Signature, Thresholds
 from maskmill.worker.models.fit import Fit, letterbox, tensor
 from maskmill.worker.models.manifest import Manifest, checked
 from maskmill.worker.models.nms import best, suppress
@@ -83,10 +83,10 @@ class YoloSeg:
         canvas = fit.apply(image, self._normalisation.pad)
         return Prepared({self._input.name: tensor(canvas, self._normalisation)}, fit)
 
-    def finish(self, outputs: Outputs, fit: Fit, threshold: float, nms_iou: float) -> Instances:
+    def finish(self, outputs: Outputs, fit: Fit, thresholds: Thresholds, nms_iou: float) -> Instances:
         """Best class of each box, at most 300, masks decoded inside their boxes; suppression where the model has none.
 
-        A final head was thresholded and suppressed by its export: a lower `threshold` brings nothing back.
+        A final head was thresholded and suppressed by its export: a lower threshold brings nothing back.
         """
         head, prototypes = read(
             outputs,
@@ -95,9 +95,9 @@ class YoloSeg:
         )
         sizes = _Sizes(self._labels, len(prototypes))
         if self._final:
-            found = _from_rows(self._head, head, sizes, threshold)
+            found = _from_rows(self._head, head, sizes, thresholds)
         else:
-            found = _from_anchors(self._head, head, sizes, threshold, nms_iou)
+            found = _from_anchors(self._head, head, sizes, thresholds, nms_iou)
         boxes = fit.boxes(found.boxes)
         masks = _masks(found.coefficients, prototypes, boxes, fit)
         return Instances.filled(boxes, probabilities(self._head.name, found.scores), found.class_ids, masks)
@@ -173,28 +173,31 @@ class _Found(NamedTuple):
     coefficients: Floats
 
 
-def _from_anchors(port: Port, head: Floats, sizes: _Sizes, threshold: float, nms_iou: float) -> _Found:
+def _from_anchors(port: Port, head: Floats, sizes: _Sizes, thresholds: Thresholds, nms_iou: float) -> _Found:
     """What a raw head [rows, anchors] says, suppressed within each class."""
     if len(head) != 4 + sum(sizes):
         expected = f"4 + {sizes.labels} labels + {sizes.coefficients} coefficients"
         raise ModelInvalid(f"{port.name}: expected {expected} rows, got {len(head)}")
     classes = head[4 : 4 + sizes.labels]
-    anchors = best(classes.max(axis=0), threshold, MOST_CANDIDATES)
+    anchors = best(classes.max(axis=0), float(thresholds.min()), MOST_CANDIDATES)
     anchors = anchors[np.isfinite(head[:, anchors]).all(axis=0)]
     class_ids = classes[:, anchors].argmax(axis=0).astype(np.int64)
+    wanted = classes[class_ids, anchors] > thresholds[class_ids]
+    anchors, class_ids = anchors[wanted], class_ids[wanted]
     boxes = _corners(head[:4, anchors])
     kept = suppress(boxes, class_ids, nms_iou, MOST_INSTANCES)
     chosen = anchors[kept]
     return _Found(boxes[kept], classes[class_ids[kept], chosen], class_ids[kept], head[-sizes.coefficients :, chosen].T)
 
 
-def _from_rows(port: Port, head: Floats, sizes: _Sizes, threshold: float) -> _Found:
+def _from_rows(port: Port, head: Floats, sizes: _Sizes, thresholds: Thresholds) -> _Found:
     """What a final head [rows, columns] says."""
     if head.shape[1] != 6 + sizes.coefficients:
         raise ModelInvalid(f"{port.name}: expected {6 + sizes.coefficients} columns, got {head.shape[1]}")
-    rows = best(head[:, 4], threshold, len(head))
-    found = head[rows[np.isfinite(head[rows]).all(axis=1)]][:MOST_INSTANCES]
+    rows = best(head[:, 4], float(thresholds.min()), len(head))
+    found = head[rows[np.isfinite(head[rows]).all(axis=1)]]
     check_classes(port.name, found[:, 5], sizes.labels)
+    found = found[found[:, 4] > thresholds[found[:, 5].astype(np.int64)]][:MOST_INSTANCES]
     return _Found(found[:, :4], found[:, 4], found[:, 5].astype(np.int64), found[:, 6:])
 
 
