@@ -167,8 +167,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
     if "exclusiveMinimum" in schema:
         return f"between {schema['exclusiveMinimum']} and {schema['exclusiveMaximum']}, both excluded"
     if "minimum" in schema:
-        return f"{schema['minimum']} to {schema['maximum']}"
-    return {"boolean": "true or false", "string": "text"}.get(schema.get("type", ""), "object")
+        return f"{schema['minimum']} to {schema['maximum']}" if "maximum" in schema else f"{schema['minimum']} or more"
+    return {"boolean": "true or false", "string": "text", "array": "list"}.get(schema.get("type", ""), "object")
 
 
 def _command(name: str, command: click.Command | None) -> str:

@@ -4,6 +4,7 @@ MaskmillError               a fault of Maskmill's own; the log has more
 ├── RequestError            the request asks for something wrong; the reason says what
 │   ├── InvalidRequest          a field is missing, unknown or out of range; `errors` point at it
 │   ├── UnknownModel            no worker serves that model; the reason lists those served
+│   ├── UnknownClass            the model has no class of that label or number; the reason lists its labels
 │   ├── NotFound                no such job, item or artifact
 │   ├── Conflict                the job's state does not allow it
 │   ├── BodyTooLarge            too many bytes or sources in one request; send several jobs, or name a folder
@@ -76,6 +77,10 @@ class InvalidRequest(RequestError):
 
 class UnknownModel(RequestError):
     code, status = "unknown_model", 422
+
+
+class UnknownClass(RequestError):
+    code, status = "unknown_class", 422
 
 
 class NotFound(RequestError):

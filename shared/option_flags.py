@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +13,19 @@ from maskmill.shared.jobs.sources import PdfOptions
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-UNIT = click.FloatRange(0, 1, min_open=True, max_open=True)
+
+class _UnitRange(click.FloatRange):
+    """A number between 0 and 1, both excluded; NaN, which compares with neither, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not in the range 0<x<1.", param, ctx)
+        return number
+
+
+SCORES_EXAMPLE = "cat=0.3,7=0.6"
+UNIT = _UnitRange(0, 1, min_open=True, max_open=True)
 
 
 def _check_pages(_ctx: Any, _param: Any, pages: str | None) -> str | None:
@@ -20,6 +33,30 @@ def _check_pages(_ctx: Any, _param: Any, pages: str | None) -> str | None:
         return PdfOptions(pages=pages).pages
     except ValidationError:
         raise click.BadParameter(f'{pages!r}: pages count from 1 and ascend, as in "1-3,5,8-"') from None
+
+
+def _listed(texts: Sequence[str], example: str) -> list[str]:
+    """What stands between the commas of a flag that may be given several times."""
+    parts = [part.strip() for text in texts for part in text.split(",") if part.strip()]
+    if texts and not parts:
+        raise click.BadParameter(f'names no class; they are listed as in "{example}"')
+    return parts
+
+
+def _classes(_ctx: Any, _param: Any, texts: Sequence[str]) -> tuple[str, ...] | None:
+    return tuple(_listed(texts, "cat,dog,7")) or None
+
+
+def _thresholds(ctx: Any, param: Any, texts: Sequence[str]) -> dict[str, float] | None:
+    thresholds: dict[str, float] = {}
+    for part in _listed(texts, SCORES_EXAMPLE):
+        name, equals, score = (piece.strip() for piece in part.rpartition("="))
+        if not (name and equals):
+            raise click.BadParameter(f'{part!r}: a class and its score are given as in "{SCORES_EXAMPLE}"')
+        if name in thresholds:
+            raise click.BadParameter(f"{name!r} is given twice")
+        thresholds[name] = UNIT(score, param, ctx)
+    return thresholds or None
 
 
 def _false_if_given(_ctx: Any, _param: Any, given: bool) -> bool | None:
@@ -31,6 +68,23 @@ FLAGS = {
     "threshold": click.option("--threshold", type=UNIT, help="Lowest score kept [default: the model's own]."),
     "nms_iou": click.option(
         "--nms-iou", type=UNIT, help="Overlap at which the lower score is dropped [default: the model's own]."
+    ),
+    "classes": click.option(
+        "--classes",
+        multiple=True,
+        callback=_classes,
+        metavar="NAME|ID,...",
+        help="Keep these classes only; a label that holds a comma by its number [default: all].",
+    ),
+    "thresholds": click.option(
+        "--thresholds",
+        multiple=True,
+        callback=_thresholds,
+        metavar="NAME|ID=SCORE,...",
+        help="Lowest score kept of these classes, for the others --threshold.",
+    ),
+    "max_instances": click.option(
+        "--max-instances", type=click.IntRange(1), help="Keep at most so many of a picture, the best [default: all]."
     ),
     "mask_format": click.option(
         "--mask-format",

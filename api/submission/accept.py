@@ -23,6 +23,7 @@ from maskmill.shared.errors import (
     StorageError,
     StorageUnavailable,
 )
+from maskmill.shared.jobs.classes import check_named_classes
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Job, Options, new_job_id
 from maskmill.shared.jobs.sources import PdfOptions, Source
@@ -119,7 +120,9 @@ def _with_model(services: Services, wanted: JobRequest) -> Options:
         # A job is accepted without Redis; one whose model nobody serves waits until a worker does.
         log.warning("accepting without a look at the models served: %s", error.reason)
         return wanted.options
-    return job_request.choose_model(wanted, served, services.settings)
+    options = job_request.choose_model(wanted, served, services.settings)
+    check_named_classes(options, served[options.model].labels)
+    return options
 
 
 def _receive(services: Services, uploads: Uploads) -> Any:

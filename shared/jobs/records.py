@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from maskmill.shared.errors import MaskmillError
 from maskmill.shared.folder_inputs import LeftOut
@@ -28,6 +28,11 @@ SHARDS_A_PAGE = 32
 """Shards whose items are planned, stored and entered together."""
 SHARDS_A_ROLLUP = 1000
 """Shards whose outcomes are counted together in one file."""
+
+MOST_LABELS = 1 << 31
+"""No model has so many classes."""
+MOST_NAMED = 10_000
+"""Classes that a job may name: every worker reads them with the job's head."""
 
 FINAL_STATES: frozenset[JobState] = frozenset({"completed", "failed", "cancelled"})
 
@@ -70,6 +75,28 @@ UnitFloat = Annotated[
 ]
 
 
+def _label_or_number(value: object) -> object:
+    known = isinstance(value, (str, int)) and not isinstance(value, bool)
+    if not known or (isinstance(value, int) and not 0 <= value < MOST_LABELS):
+        raise ValueError(f"expected a label, or a class's number from 0 on; got {value!r:.80}")
+    # A ValueError where it holds half of a surrogate pair, which no JSON file can.
+    str(value).encode()
+    return value
+
+
+def _some(classes: tuple[str | int, ...] | None) -> tuple[str | int, ...] | None:
+    if classes is not None and not classes:
+        raise ValueError("names no class, so nothing would be kept; leave it out to keep all")
+    return classes
+
+
+ClassName = Annotated[
+    str | int,
+    BeforeValidator(_label_or_number),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0}]}),
+]
+
+
 class Options(Wire):
     """What the user wants done with every input of a job."""
 
@@ -81,6 +108,19 @@ class Options(Wire):
     threshold: UnitFloat | None = Field(default=None, description="Lowest score kept; none means the model's own.")
     nms_iou: UnitFloat | None = Field(
         default=None, description="Overlap at which NMS drops the lower score, where the model leaves NMS to us."
+    )
+    classes: Annotated[tuple[ClassName, ...] | None, AfterValidator(_some)] = Field(
+        default=None,
+        max_length=MOST_NAMED,
+        description="Only these classes are kept, each by its label or its number from 0; at least one.",
+    )
+    thresholds: dict[ClassName, UnitFloat] | None = Field(
+        default=None,
+        max_length=MOST_NAMED,
+        description="Lowest score kept by class, by its label or number; the others keep `threshold`.",
+    )
+    max_instances: int | None = Field(
+        default=None, ge=1, description="At most so many are kept of a picture, those of the highest score."
     )
     mask_format: MaskFormat = Field(
         default="rle",

@@ -23,6 +23,7 @@ from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import Counts, Job, JobStatus
 from maskmill.shared.jobs.sources import PathSource, UploadSource, UrlSource
 from maskmill.shared.settings import Settings
+from tests.integration.conftest import SHAPES
 from tests.services import RedisServer, run_redis
 from tests.services.process import free_port
 
@@ -110,6 +111,18 @@ def test_uploads_of_one_name_keep_distinct_names(web: FlaskClient, services: Ser
         ({"sources": [URL], "options": {"threshold": 0}}, 422, "invalid_request", "/options/threshold"),
         ({"sources": [URL], "options": {"pdf": {"pages": "3-1"}}}, 422, "invalid_request", "/options/pdf/pages"),
         ({"sources": [URL], "options": {"model": "coco"}}, 422, "unknown_model", "/options/model"),
+        ({"sources": [URL], "options": {"classes": []}}, 422, "invalid_request", "/options/classes"),
+        ({"sources": [URL], "options": {"classes": ["star", 1.5]}}, 422, "invalid_request", "/options/classes/1"),
+        ({"sources": [URL], "options": {"classes": ["star", "moon"]}}, 422, "unknown_class", "/options/classes"),
+        ({"sources": [URL], "options": {"classes": [2]}}, 422, "unknown_class", "/options/classes"),
+        ({"sources": [URL], "options": {"thresholds": {"moon": 0.3}}}, 422, "unknown_class", "/options/thresholds"),
+        (
+            {"sources": [URL], "options": {"thresholds": {"star": 1}}},
+            422,
+            "invalid_request",
+            "/options/thresholds/star",
+        ),
+        ({"sources": [URL], "options": {"max_instances": 0}}, 422, "invalid_request", "/options/max_instances"),
         ({"sources": [URL], "extra": 1}, 422, "invalid_request", "/extra"),
         ([URL], 422, "invalid_request", ""),
     ],
@@ -143,6 +156,15 @@ def test_a_path_may_not_climb_out_of_its_root(web: FlaskClient, services: Servic
 def test_an_unknown_option_lists_those_that_are_known(web: FlaskClient) -> None:
     answer = submit(web, [URL], options={"treshold": 0.4})
     assert "threshold" in answer.json["detail"]
+
+
+def test_an_unknown_class_is_told_with_the_labels_of_the_jobs_model(web: FlaskClient, services: Services) -> None:
+    services.ledger.serve("host/cpu/bulk/1", [SHAPES.model_copy(update={"name": "pets", "labels": ("cat", "dog")})])
+    asked = {"classes": ["dog", 0], "thresholds": {"1": 0.3}, "max_instances": 5}
+    refused = submit(web, [URL], options=asked)
+    assert refused.json["detail"] == "classes: no class 'dog'; the model has 0 to 1: disc, star"
+    options = stored_job(services, submit(web, [URL], options={**asked, "model": "pets"})).options
+    assert (options.classes, options.thresholds, options.max_instances) == (("dog", 0), {"1": 0.3}, 5)
 
 
 def test_without_a_worker_the_answer_is_503_and_says_so(web: FlaskClient, services: Services) -> None:
@@ -361,8 +383,9 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
 )
 FIELDS = st.sampled_from(["type", "url", "path", "base64", "name", "data", "pdf", "pages", "dpi", "threshold", "model"])
+WISHES = st.sampled_from(["classes", "thresholds", "max_instances"])
 SOURCES = st.lists(st.dictionaries(FIELDS, JSON | FIELDS | st.just("https://example.org"), max_size=4), max_size=3)
-OPTIONS = st.dictionaries(FIELDS, JSON, max_size=3)
+OPTIONS = st.dictionaries(FIELDS | WISHES, JSON, max_size=3)
 REQUESTS = st.fixed_dictionaries({}, optional={"sources": SOURCES | JSON, "options": OPTIONS | JSON, "name": JSON})
 
 

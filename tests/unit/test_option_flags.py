@@ -47,6 +47,49 @@ def test_flags_become_the_options_that_they_name() -> None:
     assert given == {}
 
 
+def given_by(*words: str) -> dict[str, object]:
+    """What the flags about instances make of these words."""
+    given: dict[str, object] = {}
+
+    @click.command()
+    @option_flags("threshold", "classes", "thresholds", "max_instances")
+    def command(**flags: object) -> None:
+        given.update(given_options(flags))
+
+    command(list(words), standalone_mode=False)
+    return given
+
+
+def test_classes_are_listed_with_commas_or_one_by_one() -> None:
+    words = ["--classes", "cat, traffic light,7", "--classes", "dog", "--thresholds", "cat=0.3,a=b=0.4", "--thresholds"]
+    given = given_by(*words, "7=.6", "--max-instances", "50")
+    options = Options.model_validate(given)
+    assert options.classes == ("cat", "traffic light", "7", "dog")
+    assert options.thresholds == {"cat": 0.3, "a=b": 0.4, "7": 0.6}
+    assert options.max_instances == 50
+    assert given_by() == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--classes", " , "], "names no class"),
+        (["--thresholds", ","], "names no class"),
+        (["--thresholds", "cat"], 'as in "cat=0.3,7=0.6"'),
+        (["--thresholds", "=0.3"], 'as in "cat=0.3,7=0.6"'),
+        (["--thresholds", "cat=high"], "'high' is not a valid float"),
+        (["--thresholds", "cat=1"], "0<x<1"),
+        (["--thresholds", "cat=nan"], "0<x<1"),
+        (["--thresholds", "cat=0.3,cat=0.4"], "'cat' is given twice"),
+        (["--max-instances", "0"], "x>=1"),
+        (["--threshold", "nan"], "0<x<1"),
+    ],
+)
+def test_what_is_no_class_no_score_and_no_number_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(click.BadParameter, match=said):
+        given_by(*words)
+
+
 @pytest.mark.parametrize("pages", ["3-1", "0", "a", ""])
 def test_pages_that_are_none_are_refused_with_an_example(pages: str) -> None:
     @click.command()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskmill.shared.formats import HEAD_BYTES, sniff
+from maskmill.shared.jobs.classes import check_named_classes, lowest_scores
 from maskmill.shared.jobs.records import Failure
 from maskmill.shared.settings import Settings
 from maskmill.worker.images.decode import copies, decode, pixels
@@ -163,6 +164,8 @@ class Pipeline:
     # Steps
 
     def _fetch_one(self, work: _Work) -> None:
+        # Before anything is spent on a picture that could have no result.
+        check_named_classes(work.task.options, self.model.labels)
         reserved = self._settings.max_input_bytes
         work.held_bytes = self._bytes.acquire(reserved)
         work.data = work.task.fetch()
@@ -222,7 +225,9 @@ class Pipeline:
         assert work.image is not None
         options = work.task.options
         threshold = self.model.threshold if options.threshold is None else options.threshold
-        instances = self.model.finish(work.outputs or {}, work.tensors, threshold, options.nms_iou)
+        lowest = lowest_scores(options, self.model.labels, threshold)
+        found = self.model.finish(work.outputs or {}, work.tensors, lowest, options.nms_iou)
+        instances = found.best(options.max_instances)
         # Before drawing and encoding, which take far longer.
         self._drop_outputs(work)
         work.finished = work.task.render(Segmented(work.image, instances, threshold, work.format))

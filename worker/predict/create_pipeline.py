@@ -13,8 +13,8 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import ValidationError
 
-from maskmill.shared.errors import InputError, InvalidRequest
-from maskmill.shared.jobs.records import MaskFormat, Options
+from maskmill.shared.errors import InputError, InvalidRequest, RequestError
+from maskmill.shared.jobs.records import ClassName, MaskFormat, Options
 from maskmill.shared.settings import Settings
 from maskmill.worker.device import Device, parse_devices
 from maskmill.worker.images.image import Frame
@@ -30,15 +30,26 @@ ENGINE = frozenset({"use_hpip", "hpi_config", "engine", "engine_config", "pp_opt
 Given = str | Path | Frame
 OnError = Literal["result", "raise"]
 
+BETWEEN = "between 0 and 1, both excluded"
+EXPECTED = {
+    "threshold": f"a number {BETWEEN}",
+    "classes": "a list of labels and numbers of classes, not an empty one",
+    "thresholds": f"labels or numbers of classes, and for each a number {BETWEEN}",
+    "max_instances": "a whole number from 1 on",
+}
+
 logger = logging.getLogger(__name__)
 
 
-def create_pipeline(
+def create_pipeline(  # noqa: PLR0913 - each is a word of the caller's
     pipeline: str | Path | None = NAME,
     *,
     config: Mapping[str, Any] | str | Path | None = None,
     device: str | None = None,
     model: str | Path | None = None,
+    classes: Sequence[ClassName] | None = None,
+    thresholds: Mapping[Any, float] | None = None,
+    max_instances: int | None = None,
     mask_format: MaskFormat = "rle",
     on_error: OnError = "result",
     **engine: Any,
@@ -49,7 +60,10 @@ def create_pipeline(
 
     `pipeline` is "instance_segmentation" or a YAML file in PaddleX's form, `config` such a file or what it holds;
     `model`, a name or path, goes before the configuration's. An input that fails becomes a result with an `error`, or
-    with `on_error="raise"` an InputError. Raises InvalidRequest, ModelInvalid and DeviceUnavailable.
+    with `on_error="raise"` an InputError. Raises InvalidRequest, UnknownClass, ModelInvalid and DeviceUnavailable.
+
+    Of what is found, `classes` keeps these only, each given by its label or its number; `thresholds` says the lowest
+    score of some, where the others have the one of `predict`; `max_instances` keeps the best of each picture.
 
     What chooses an `engine` in PaddleX (`use_hpip`, `hpi_config`, ...) is passed over, with a warning where it asks
     for something.
@@ -58,27 +72,31 @@ def create_pipeline(
     module = read_config(pipeline, config)
     _check_choice("mask_format", mask_format, ("rle", "polygon", "dense"))
     _check_choice("on_error", on_error, ("result", "raise"))
+    options = _options(
+        Options(mask_format=mask_format),
+        threshold=module.threshold,
+        classes=classes,
+        thresholds=thresholds,
+        max_instances=max_instances,
+    )
     settings = configure(Settings.from_env(os.environ), module, model)
     devices = parse_devices(device or _default(settings))
     predictor = Predictor(settings, settings.models[0], *devices)
-    return InstanceSegmentation(predictor, devices, module.threshold, mask_format, on_error)
+    try:
+        predictor.check_options(options)
+    except RequestError:
+        predictor.close()
+        raise
+    return InstanceSegmentation(predictor, devices, options, on_error)
 
 
 class InstanceSegmentation:
     """A loaded pipeline; its results are for one thread at a time. It ends with `close`, `with`, or the process."""
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        devices: tuple[Device, ...],
-        threshold: float | None,
-        mask_format: MaskFormat,
-        on_error: OnError,
-    ) -> None:
+    def __init__(self, predictor: Predictor, devices: tuple[Device, ...], options: Options, on_error: OnError) -> None:
         self._predictor = predictor
         self._devices = devices
-        self._threshold = threshold
-        self._mask_format = mask_format
+        self._options = options
         self._on_error = on_error
         self._close = weakref.finalize(self, predictor.close)
 
@@ -94,27 +112,34 @@ class InstanceSegmentation:
         """End its threads and processes; what is under way is dropped."""
         self._close()
 
-    def predict(
+    def predict(  # noqa: PLR0913 - each is a word of the caller's
         self,
         input: Given | Sequence[Given],  # noqa: A002 - PaddleX's name
         threshold: float | None = None,
         *,
         device: str | None = None,
+        classes: Sequence[ClassName] | None = None,
+        thresholds: Mapping[Any, float] | None = None,
+        max_instances: int | None = None,
         pictures: bool = True,
     ) -> Iterator[Result]:
         """The results in the inputs' order, computed as they are asked for and some ahead.
 
         An input is an array (uint8 BGR, as OpenCV reads it), a file, a folder with all below it, or an http(s) URL;
         of a PDF and a TIFF each page is a result. Without `threshold` the configuration's counts, else 0.5, and for
-        PaddleX's own models their `draw_threshold`.
+        PaddleX's own models their `draw_threshold`. `classes`, `thresholds` and `max_instances` go before those that
+        the pipeline was made with.
         `pictures=False` saves the drawing where only boxes and masks are wanted. Raises InvalidRequest for what is
-        no input or no threshold, or for a `device` other than the pipeline's own, at once.
+        no input or no threshold, or for a `device` other than the pipeline's own, and UnknownClass, at once.
         """
         if device is not None and parse_devices(device) != self._devices:
             own = ",".join(map(str, self._devices))
             raise InvalidRequest(f"the pipeline is on {own}; for {device} make one: create_pipeline(device={device!r})")
-        options = _options(self._threshold if threshold is None else threshold, self._mask_format)
-        return self._results(_inputs(input), options, ResultMaker(self._mask_format, pictures))
+        options = _options(
+            self._options, threshold=threshold, classes=classes, thresholds=thresholds, max_instances=max_instances
+        )
+        self._predictor.check_options(options)
+        return self._results(_inputs(input), options, ResultMaker(options.mask_format, pictures))
 
     def _results(self, inputs: Sequence[Input], options: Options, maker: ResultMaker) -> Iterator[Result]:
         names = Names()
@@ -140,13 +165,14 @@ def _checked(one: Any) -> Input:
     raise InvalidRequest(f"an input is an array, a path, a URL or a list of these; got {found}")
 
 
-def _options(threshold: float | None, mask_format: MaskFormat) -> Options:
+def _options(usual: Options, **asked: Any) -> Options:
+    """The usual options with what is asked for; raises InvalidRequest that says what was expected."""
+    given = {name: value for name, value in asked.items() if value is not None}
     try:
-        return Options(threshold=threshold, mask_format=mask_format)
-    except ValidationError:
-        raise InvalidRequest(
-            f"threshold: expected a number between 0 and 1, both excluded; got {threshold!r}"
-        ) from None
+        return Options.model_validate(dict(usual) | given)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][0])
+        raise InvalidRequest(f"{name}: expected {EXPECTED[name]}; got {given[name]!r:.200}") from None
 
 
 def _pass_over(engine: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.errors import InputError, InputNotFound, InvalidRequest, ModelError
+from maskmill.shared.jobs.classes import check_named_classes
 from maskmill.shared.jobs.records import Failure, Item, Job, Options, new_job_id
 from maskmill.shared.jobs.sources import FileBytes, PathSource, Source, UrlSource
 from maskmill.shared.settings import Settings
@@ -116,10 +117,14 @@ class Predictor:
     def _break(self, device: Device, error: Exception) -> None:
         self._broken = self._broken or f"device {device} is lost: {Failure.of('infer', error).reason}"
 
+    def check_options(self, options: Options) -> None:
+        """Raises UnknownClass where the options name a class that the model does not have."""
+        check_named_classes(options, self._segmenters[0].labels)
+
     def predict(self, inputs: Sequence[str], options: Options | None = None) -> Iterator[Prediction]:
         """The predictions of files, folders and http(s) URLs, in order; one that fails carries its failure.
 
-        Raises ModelError where a device is lost.
+        Raises UnknownClass before the first is read, and ModelError where a device is lost.
         """
         asked = options or Options()
         for item, done in self.run(inputs, asked, partial(_made, asked)):
@@ -130,8 +135,9 @@ class Predictor:
     def run(self, inputs: Sequence[Input], options: Options, make: Make) -> Iterator[tuple[AnyItem, Done]]:
         """Each item of the inputs in order, and how it ended: with what `make` made, or with its failure.
 
-        Raises ModelError where a device is lost.
+        Raises UnknownClass before the first is read, and ModelError where a device is lost.
         """
+        self.check_options(options)
         for item, end in self._feed(inputs, options, make):
             done = end.result()
             self._check()

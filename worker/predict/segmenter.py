@@ -69,6 +69,11 @@ class Segmenter:
         self._pipeline = Pipeline(load(model, device, settings), settings, on_broken)
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """The model's classes in order."""
+        return self._pipeline.model.labels
+
+    @property
     def under_way(self) -> int:
         """How many requests have not ended."""
         return self._pipeline.progress.under_way

@@ -1,7 +1,7 @@
 """A Segmenter in a process of its own, pinned to its device; the two processes share a pair of connected sockets.
 
 Run as `python -m maskmill.worker.predict.segmenter_process SOCKET DEVICE`; SegmenterProcess does. Down the socket go
-the model's name and the settings, then requests, each with a number. Up come None once the model is loaded, then
+the model's name and the settings, then requests, each with a number. Up come the model's labels once it is loaded, then
 numbers, each with how its request ended; an exception in their place says why nothing more can be expected. Each ends
 when the other is gone.
 """
@@ -44,6 +44,7 @@ class SegmenterProcess:
 
     def __init__(self, model: str, device: Device, settings: Settings, on_broken: Callable[[Exception], None]) -> None:
         """Starts the process; `on_broken` is called where the device or the process is lost."""
+        self.labels: tuple[str, ...] = ()
         self._device = device
         self._on_broken = on_broken
         self._frames = Budget(settings.bytes_in_flight)
@@ -70,8 +71,9 @@ class SegmenterProcess:
         except OSError:
             self._process.kill()
             raise ModelError(f"device {self._device}: {self._how_it_ended()} before the model was loaded") from None
-        if answer is not None:
+        if isinstance(answer, Exception):
             raise answer
+        self.labels = answer
         for thread in self._threads:
             thread.start()
 
@@ -176,7 +178,7 @@ class _Child:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is for the parent to raise
             self._send_error(error)
             return
-        self._send(None)
+        self._send(segmenter.labels)
         while True:
             number, request = self._received.get()
             segmenter.put(request, partial(self._answer, number))
