@@ -11,6 +11,7 @@ from flask import current_app
 from maskmill.api.admission import Admission
 from maskmill.api.probes import Probe
 from maskmill.api.served_models import served_models
+from maskmill.shared.buckets import Buckets
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.jobs.records import Lane
@@ -40,6 +41,7 @@ class Services:
     """The connections of one API process, and what its threads share."""
 
     settings: Settings
+    buckets: Buckets
     storage: Storage
     ledger: Ledger
     doorbell: Doorbell
@@ -51,11 +53,15 @@ class Services:
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
-        """Open every service of these settings; nothing is connected before its first use."""
+        """Open every service of these settings; nothing is connected before its first use.
+
+        Raises CannotStart where the file of buckets is wrong.
+        """
         storage = open_storage(settings)
         ledger = Ledger(settings.redis_url, settings.redis_prefix, window=settings.window_shards)
         return cls(
             settings=settings,
+            buckets=Buckets.of(settings),
             storage=storage,
             ledger=ledger,
             doorbell=Doorbell(settings),

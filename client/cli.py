@@ -63,7 +63,7 @@ out_option = click.option(
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("inputs", nargs=-1, required=True, metavar="FILES|FOLDERS|URLS...")
+@click.argument("inputs", nargs=-1, required=True, metavar="FILES|FOLDERS|URLS|S3_URLS...")
 @api_option
 @click.option("--wait", is_flag=True, help="Wait until the job is done.")
 @out_option
@@ -73,7 +73,7 @@ out_option = click.option(
 @json_option
 @reports_errors
 def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bool, wait: bool, **rest: Any) -> None:
-    """Submit files, folders and URLs as one job."""
+    """Submit files, folders, URLs and s3://bucket/a/**/*.jpg as one job."""
     out, as_json = rest["out"], rest["as_json"]
     client = _client(url)
     with bar("MB sent", hidden=as_json) as advance:

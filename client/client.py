@@ -52,7 +52,7 @@ class Client:
         server_paths: Iterable[str | Path] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> JobStatus:
-        """Submit files, folders with all below them, and http(s) URLs as one job.
+        """Submit files, folders with all below them, http(s) URLs, and s3:// URLs of objects or patterns as one job.
 
         Files are uploaded piece by piece, and `progress` is told the bytes sent and their total. Of several inputs
         each folder's files keep its name, as in cats/1.jpg. What of a folder is no input is logged as a warning. With
@@ -61,8 +61,7 @@ class Client:
         urls, paths = urls_and_paths(inputs)
         uploaded = [] if local else paths
         read_there = [*map(Path, server_paths), *(paths if local else ())]
-        sources = [{"type": "url", "url": url} for url in urls]
-        sources += [{"type": "path", "path": str(path.absolute())} for path in read_there]
+        sources = urls + [{"type": "path", "path": str(path.absolute())} for path in read_there]
         files = list(attachments(uploaded, alone=len(sources) + len(uploaded) == 1))
         job: dict[str, Any] = {"sources": sources, "options": dict(options or {})}
         return self._send(Form(job | ({"name": name} if name else {}), files, progress))

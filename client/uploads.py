@@ -11,14 +11,17 @@ from maskmill.client.errors import ClientError
 from maskmill.client.multipart_form import Attachment
 from maskmill.shared.folder_inputs import LeftOut, Reason, inputs_below
 
+URL_TYPES = {"http": "url", "https": "url", "s3": "s3"}
 
-def urls_and_paths(inputs: Iterable[str | Path]) -> tuple[list[str], list[Path]]:
-    """The http(s) URLs, and everything else as paths."""
-    urls: list[str] = []
+
+def urls_and_paths(inputs: Iterable[str | Path]) -> tuple[list[dict[str, str]], list[Path]]:
+    """The http(s) and s3 URLs as a request's sources, and everything else as paths."""
+    urls: list[dict[str, str]] = []
     paths: list[Path] = []
     for given in inputs:
-        if isinstance(given, str) and given.startswith(("http://", "https://")):
-            urls.append(given)
+        scheme, mark, _ = str(given).partition("://")
+        if isinstance(given, str) and mark and scheme.lower() in URL_TYPES:
+            urls.append({"type": URL_TYPES[scheme.lower()], "url": given})
         else:
             paths.append(Path(given))
     return urls, paths

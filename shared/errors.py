@@ -9,7 +9,8 @@ MaskmillError               a fault of Maskmill's own; the log has more
 │   ├── Conflict                the job's state does not allow it
 │   ├── BodyTooLarge            too many bytes or sources in one request; send several jobs, or name a folder
 │   ├── ForeignHost             the Host header names another server; MASKMILL_API_TRUSTED_HOSTS lists further names
-│   └── PathRefused             outside MASKMILL_LOCAL_ROOTS, or asked for by a page of another site
+│   ├── PathRefused             outside MASKMILL_LOCAL_ROOTS, or asked for by a page of another site
+│   └── BucketRefused           MASKMILL_BUCKETS does not let it be read or written; the reason has the line to add
 ├── InputError              the input cannot become a picture
 │   ├── EmptyInput              the input has no bytes
 │   ├── UnsupportedFormat       the bytes are of no format that is read here
@@ -28,6 +29,10 @@ MaskmillError               a fault of Maskmill's own; the log has more
 │   ├── UrlTooLarge             the body is larger than MASKMILL_MAX_INPUT_BYTES
 │   ├── ResultTooLarge          the dense masks would be too large; use rle
 │   ├── ObjectRefused           the storage works, and refuses this one object
+│   ├── ObjectArchived          the object lies in an archive (GLACIER, DEEP_ARCHIVE); restore it first
+│   ├── ObjectEncrypted         its store needs a key to decrypt it (SSE-KMS, SSE-C) that is not there, or not permitted
+│   ├── ObjectGone              the object was listed, and is not there any more
+│   ├── ObjectChanged           the object is not the one that was listed; submit it again
 │   └── WorkerCrashed           the input killed its worker twice
 ├── Unavailable             a service does not answer now
 │   ├── StorageUnavailable      the storage does not answer, or is full
@@ -103,6 +108,10 @@ class PathRefused(RequestError):
     code, status = "path_refused", 403
 
 
+class BucketRefused(RequestError):
+    code, status = "bucket_refused", 403
+
+
 class InputError(MaskmillError):
     code, status = "bad_input", 422
 
@@ -173,6 +182,22 @@ class ResultTooLarge(InputError):
 
 class ObjectRefused(InputError):
     code = "object_refused"
+
+
+class ObjectArchived(InputError):
+    code = "archived"
+
+
+class ObjectEncrypted(InputError):
+    code = "encrypted_object"
+
+
+class ObjectGone(InputError):
+    code = "gone"
+
+
+class ObjectChanged(InputError):
+    code = "changed"
 
 
 class WorkerCrashed(InputError):

@@ -30,7 +30,7 @@ CLAIMS = PICTURE_SUFFIXES | PAGED_SUFFIXES
 # What systems put beside the user's own files, thumbnails of the pictures among it; "._name" is macOS's as well.
 LITTER = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "__macosx", "$recycle.bin", "system volume information"}
-    | {"@eadir", "lost+found"}
+    | {"@eadir", "lost+found", "_temporary", "_success"}
 )
 SHOWN_NAMES, SHOWN_CHARACTERS = 3, 200
 
@@ -46,6 +46,8 @@ class Reason(StrEnum):
     LINK = "folder_link"
     SPECIAL = "special_file"
     UNREADABLE = "unreadable"
+    FOLDER = "folder_object"
+    RESULT = "result"
 
 
 WORDS = {
@@ -55,6 +57,8 @@ WORDS = {
     Reason.LINK: "a link to a folder",
     Reason.SPECIAL: "no regular file",
     Reason.UNREADABLE: "cannot be read",
+    Reason.FOLDER: "a folder's own object",
+    Reason.RESULT: "a result of Maskmill",
 }
 
 
@@ -165,9 +169,14 @@ def _read_sub_folder(folder: Path, path: str, left_out: LeftOut) -> list[Child]:
         return []
 
 
+def is_litter(name: str) -> bool:
+    """Whether a system or program leaves files or folders of that name behind."""
+    return name.casefold() in LITTER or name.startswith("._")
+
+
 def _judge(entry: os.DirEntry[str]) -> tuple[Child, Reason | None]:
     """The entry, and why it is left out, or None."""
-    if entry.name.casefold() in LITTER or entry.name.startswith("._"):
+    if is_litter(entry.name):
         return Child(entry.name, False), Reason.LITTER
     if entry.name.startswith("."):
         return Child(entry.name, False), Reason.HIDDEN

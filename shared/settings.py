@@ -53,6 +53,10 @@ class Settings(BaseModel):
 
     # What may be read
     local_roots: Paths = Field(default=(), description="Folders whose files jobs may name, comma-separated.")
+    buckets: Path | None = Field(
+        default=None,
+        description="TOML file of the S3 buckets that jobs may read or write; see docs/buckets.md.",
+    )
     allow_networks: Names = Field(
         default=(), description="Private networks (CIDR) that URLs may reach, comma-separated."
     )

@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, Field, ValidationError
 
 from maskmill.api.responses.problems import FieldError, InvalidFields
+from maskmill.shared.buckets import Buckets, ObjectUrl
 from maskmill.shared.errors import BodyTooLarge, InvalidRequest, PathRefused, Unavailable, UnknownModel
 from maskmill.shared.jobs.records import ID_ALPHABET, Options, model_name
-from maskmill.shared.jobs.sources import PathSource, PdfOptions, UrlSource, Wire
+from maskmill.shared.jobs.sources import PathSource, PdfOptions, S3Source, UrlSource, Wire
+from maskmill.shared.key_patterns import KeyPattern, is_pattern
 from maskmill.shared.settings import Settings
 
 ID_LENGTH = 24
@@ -31,7 +33,7 @@ class Base64Source(Wire):
     pdf: PdfOptions | None = None
 
 
-RequestSource = Annotated[UrlSource | PathSource | Base64Source, Field(discriminator="type")]
+RequestSource = Annotated[UrlSource | PathSource | S3Source | Base64Source, Field(discriminator="type")]
 
 
 class JobRequest(Wire):
@@ -50,17 +52,19 @@ def parse(document: Any) -> JobRequest:
         raise InvalidFields([_explain(dict(problem)) for problem in error.errors()]) from None
 
 
-def check_sources(request: JobRequest, uploads: int, settings: Settings) -> None:
+def check_sources(request: JobRequest, uploads: int, settings: Settings, buckets: Buckets) -> None:
     """Raise unless the sources are some, not too many, and each is one that this server may read."""
     count = len(request.sources) + uploads
     if not count:
-        raise InvalidRequest("a job needs at least one source: a file, a url, a path or base64", pointer="/sources")
+        raise InvalidRequest("a job needs a source: a file, url, s3 URL, path or base64", pointer="/sources")
     check_count(count, settings)
     for index, source in enumerate(request.sources):
         if isinstance(source, UrlSource):
             _check_url(source.url, f"/sources/{index}/url")
         elif isinstance(source, PathSource):
             _check_path(source.path, settings.local_roots, f"/sources/{index}/path")
+        elif isinstance(source, S3Source):
+            _check_bucket(source.url, buckets, f"/sources/{index}/url")
 
 
 def check_count(count: int, settings: Settings) -> None:
@@ -142,6 +146,16 @@ def _check_path(path: str, roots: Sequence[Path], pointer: str) -> None:
     if not any(plain.is_relative_to(os.path.normpath(root)) for root in roots):
         allowed = ", ".join(map(str, roots))
         raise PathRefused(f"{path[:200]} is outside the folders that may be read: {allowed}", pointer=pointer)
+
+
+def _check_bucket(url: str, buckets: Buckets, pointer: str) -> None:
+    try:
+        at = ObjectUrl.parse(url)
+        if is_pattern(at.path):
+            KeyPattern.parse(at.path)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.reason, pointer=pointer) from None
+    buckets.check(at, "read", pointer=pointer)
 
 
 _KNOWN: Mapping[tuple[str, ...], type[BaseModel]] = {

@@ -13,16 +13,21 @@ from benchmarks.at_scale.bench import MADE_UP
 from maskmill.shared.jobs.records import Entry, Job, ListingCursor
 from maskmill.shared.jobs.sources import FileBytes
 from maskmill.shared.settings import Settings
+from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.worker.control import planner
 
 A_FOLDER = 1000
 
 
 def entries(
-    job: Job, settings: Settings, start: ListingCursor | None = None, alive: Callable[[], object] = lambda: None
+    job: Job,
+    settings: Settings,
+    start: ListingCursor | None = None,
+    alive: Callable[[], object] = lambda: None,
+    readers: BucketReaders | None = None,
 ) -> Iterator[Entry]:
     """As `worker.sources.listing.entries` does, behind the cursor `start`."""
-    del settings, alive
+    del settings, alive, readers
     path = getattr(job.sources[0], "path", "")
     after = start and start.position
     first = int(re.split("[/.]", after)[1]) + 1 if after else 0

@@ -1,5 +1,7 @@
 """The keys of everything a job stores, relative to the storage URL; JobFiles says what lies under each."""
 
+# What everything below the storage URL begins with.
+TOPS = ("jobs/", "open/", "receiving/", "interactive/", "probe/", "tenants/")
 OPEN = "open/"
 RECEIVING = "receiving/"
 

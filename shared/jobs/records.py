@@ -215,6 +215,7 @@ class Entry(Wire):
     form: EntryForm = "unknown"
     pdf: PdfOptions | None = None
     failure: Failure | None = None
+    named: bool = Field(default=True, description="Whether it is an input whatever its bytes are.")
     left_out: LeftOut | None = Field(default=None, description="What the listing has left out since the entry before.")
 
 
@@ -228,13 +229,15 @@ class ListingCursor(Wire):
 class Expansion(Wire):
     """What a worker found an entry to be: its pages as (first, last) pairs from 0, None for a plain picture.
 
-    `entry` counts the entries of its chunk; `location` is where its bytes lie from now on.
+    `entry` counts the entries of its chunk; `location` is where its bytes lie from now on; `is_input` is False for what
+    nobody named and whose bytes are of no format that is read.
     """
 
     entry: int
     pages: tuple[tuple[int, int], ...] | None = None
     location: Location | None = None
     failure: Failure | None = None
+    is_input: bool = True
 
 
 class Chunk(Wire):

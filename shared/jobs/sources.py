@@ -66,7 +66,19 @@ class PathSource(Wire):
     pdf: PdfOptions | None = None
 
 
-Source = Annotated[UploadSource | UrlSource | PathSource, Field(discriminator="type")]
+class S3Source(Wire):
+    """An object of a bucket that MASKMILL_BUCKETS lists, all below a prefix, or what a pattern of keys means.
+
+    s3://bucket/a/1.jpg is that object, or all below a/1.jpg/; s3://bucket/a/ all below it; s3://bucket/a/**/*.{jpg,png}
+    the keys that match, as shared/key_patterns.py says.
+    """
+
+    type: Literal["s3"] = "s3"
+    url: str = Field(max_length=2048, description="s3://bucket/key, s3://bucket/folder/ or s3://bucket/a/**/*.jpg.")
+    pdf: PdfOptions | None = None
+
+
+Source = Annotated[UploadSource | UrlSource | PathSource | S3Source, Field(discriminator="type")]
 
 
 class StoredBytes(Wire):
@@ -90,4 +102,20 @@ class FileBytes(Wire):
     path: str
 
 
-Location = Annotated[StoredBytes | UrlBytes | FileBytes, Field(discriminator="type")]
+class ObjectBytes(Wire):
+    """An Item's bytes are an object of a user's bucket: the one that had this `etag` when it was listed."""
+
+    type: Literal["object"] = "object"
+    bucket: str
+    key: str
+    etag: str | None = None
+    size: int | None = None
+    version: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The object as an s3:// URL; the key stands in it as it is."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+Location = Annotated[StoredBytes | UrlBytes | FileBytes | ObjectBytes, Field(discriminator="type")]

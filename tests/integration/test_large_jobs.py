@@ -12,6 +12,7 @@ from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import FINAL_STATES, SHARDS_A_PAGE, Job, Options, Outcome, Rollup, new_job_id
 from maskmill.shared.jobs.sources import PathSource
 from maskmill.shared.settings import Settings
+from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner, Turn
 from maskmill.worker.control.runner import InHand, WorkRunner
@@ -54,7 +55,8 @@ def planned(services: WorkerServices, job: Job) -> int:
 
 def planner(services: WorkerServices) -> Planner:
     """One whose turn is over at once."""
-    return Planner(services.settings, services.storage, services.ledger, services.doorbell, Turn(0, 0))
+    buckets = BucketReaders(services.settings)
+    return Planner(services.settings, services.storage, services.ledger, services.doorbell, buckets, Turn(0, 0))
 
 
 def test_a_large_job_that_is_planned_gives_way_to_what_is_due(services: WorkerServices, tmp_path: Path) -> None:

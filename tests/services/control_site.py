@@ -17,6 +17,7 @@ from maskmill.shared.jobs.records import Job, JobHead, JobStatus, Options, new_j
 from maskmill.shared.jobs.sources import Source, UrlSource
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
+from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.shared.storage.local import LocalStorage
 from maskmill.shared.storage.protocol import BYTES
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
@@ -113,7 +114,7 @@ class ControlSite:
         """The handlers as a control worker has them."""
         rollups = RollupMaker(self.storage, self.ledger, lambda: recounts)
         return {
-            "plan": Planner(self.settings, self.storage, self.ledger, self.doorbell),
+            "plan": Planner(self.settings, self.storage, self.ledger, self.doorbell, BucketReaders(self.settings)),
             "rollup": rollups,
             "close": Finalizer(self.settings, self.storage, self.ledger, rollups),
         }

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tests.services.http_server import serve
 
-DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>'
+DENIED = '<?xml version="1.0"?><Error><Code>{0}</Code><Message>{0} is what it says.</Message></Error>'
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding")
 
 
@@ -20,12 +20,15 @@ HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding")
 class S3Proxy:
     """`refuses(method, path)` is asked about each request; `requests` lists those that came, refused ones too.
 
+    A refusal has the status 403 and the code `refusal`.
+
     With `every_writer_wins` a conditional write that lost is answered like one that won, as some stores do.
     """
 
     server: str
     port: int = 0
     refuses: Callable[[str, str], bool] = lambda _method, _path: False
+    refusal: str = "AccessDenied"
     every_writer_wins: bool = False
     requests: list[tuple[str, str]] = field(default_factory=list)
 
@@ -72,7 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         if self.proxy.refuses(self.command, self.path):
-            return 403, {"Content-Length": str(len(DENIED))}, DENIED
+            denied = DENIED.format(self.proxy.refusal).encode()
+            return 403, {"Content-Length": str(len(denied))}, denied
         try:
             status, headers, content = _passed_on(self.proxy.server, self.command, self.path, self.headers, body)
         except OSError:

@@ -17,7 +17,7 @@ from functools import partial
 
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import IllegalMove, NotFound, RequestError
-from maskmill.shared.folder_inputs import LeftOut
+from maskmill.shared.folder_inputs import LeftOut, Reason
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import (
     FINAL_STATES,
@@ -36,6 +36,7 @@ from maskmill.shared.jobs.records import (
 from maskmill.shared.ledger import Ledger, PlannedPages, PlanStart, Work
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
+from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.worker.control.runner import InHand
 from maskmill.worker.sources.listing import entries
 from maskmill.worker.sources.pages import items_of
@@ -74,6 +75,7 @@ class Planner:
     storage: Storage
     ledger: Ledger
     doorbell: Doorbell
+    buckets: BucketReaders
     turn: Turn = Turn()
 
     def run(self, work: Work, in_hand: InHand) -> float | None:
@@ -214,7 +216,8 @@ class Planning:
             yield from self._items_inside(chunk, cursor.inside)
         if cursor.listing is None:
             return
-        listed = entries(self.job, self.planner.settings, cursor.listing, self.in_hand.alive)
+        at = self.planner
+        listed = entries(self.job, at.settings, cursor.listing, self.in_hand.alive, at.buckets)
         while run := list(itertools.islice(listed, CHUNK_ENTRIES)):
             if all(_is_plain(entry) for entry in run):
                 yield from (self._found(entry, partial(_cursor_behind, entry, chunks)) for entry in run)
@@ -250,9 +253,12 @@ class Planning:
         for number, entry in enumerate(chunk.entries):
             if inside is not None and number < inside[0]:
                 continue
+            found = expansions.get(number)
             if inside is None or number > inside[0]:
                 self._note_left_out(entry)
-            for item in items_of(entry, expansions.get(number)):
+                if found and not found.is_input:
+                    self._left_out.add(Reason.OTHER, entry.name)
+            for item in items_of(entry, found):
                 here = (number, item.page_index)
                 if inside is None or here[0] > inside[0] or (here[1] is not None and here[1] > (inside[1] or 0)):
                     yield item, partial(PlanCursor, listing=chunk.after, chunks=chunk.number + 1, inside=here)

@@ -15,6 +15,7 @@ from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage, open_storage, probe_atomic_create
+from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner
 from maskmill.worker.control.runner import Handler, WorkRunner
@@ -64,7 +65,7 @@ def open_control(settings: Settings, draining: Callable[[], bool]) -> Control:
     # Tried once, when the first roll-up is made.
     rollups = RollupMaker(at.storage, at.ledger, cache(lambda: not probe_atomic_create(at.storage)))
     handlers: dict[str, Handler] = {
-        "plan": Planner(settings, at.storage, at.ledger, at.doorbell),
+        "plan": Planner(settings, at.storage, at.ledger, at.doorbell, BucketReaders(settings)),
         "rollup": rollups,
         "close": Finalizer(settings, at.storage, at.ledger, rollups),
     }

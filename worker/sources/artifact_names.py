@@ -28,6 +28,22 @@ def clean(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace").replace("\x00", "")
 
 
+def safe_path(key: str) -> str:
+    """An object's key as a path that any store takes, another for each key.
+
+    Parts that are no names (``, `.` and `..`) become `%`, `%2E` and `%2E%2E`, and so that none of the others looks like
+    one of these, a `%` that a part begins with becomes `%25`. Parts that are too long are shortened.
+    """
+    *folders, base = key.split("/")
+    return "/".join([*(_shortened(_part(folder)) for folder in folders), _part(base)])
+
+
+def _part(part: str) -> str:
+    if part.strip("."):
+        return f"%25{part[1:]}" if part.startswith("%") else clean(part)
+    return part.replace(".", "%2E") if len(part) in (1, 2) else part or "%"
+
+
 def artifact_name(path: str, page: int | None = None) -> str:
     """The name of the results of the input at `path`, relative to its job, or of a page of it."""
     folder, slash, base = path.rpartition("/")

@@ -1,4 +1,4 @@
-"""Fetch the bytes of an Item from where they lie: storage, a URL or a local file."""
+"""Fetch the bytes of an Item from where they lie: storage, a URL, a bucket or a local file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from maskmill.shared.buckets import ObjectUrl
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.errors import InputNotFound, KeyNotFound, TooManyBytes
 from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
-from maskmill.shared.jobs.sources import FileBytes, Location, StoredBytes, UrlBytes
+from maskmill.shared.jobs.sources import FileBytes, Location, ObjectBytes, StoredBytes, UrlBytes
 from maskmill.shared.roots import allowed_path, following
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage, for_one_object
+from maskmill.shared.storage.bucket_reader import BucketReader, BucketReaders, Pin
 
 
 class Fetcher:
@@ -30,6 +32,7 @@ class Fetcher:
         self.settings = settings
         self._storage = storage
         self._egress = egress
+        self._buckets = BucketReaders(settings)
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
         self._readings: dict[Hashable, Future[bytes]] = {}
@@ -52,8 +55,13 @@ class Fetcher:
         """The first `count` bytes, or all where there are fewer; raises what `fetch` does, but no TooManyBytes."""
         if isinstance(location, UrlBytes):
             return self._egress.head_bytes(location.url, count)
+        if isinstance(location, ObjectBytes):
+            return self._reader(location).head(location.key, _pin(location), count)
         with self._opened(location) as file:
             return file.read(count)
+
+    def _reader(self, location: ObjectBytes) -> BucketReader:
+        return self._buckets.reader(ObjectUrl(location.bucket, location.key))
 
     def _key(self, location: Location) -> Hashable:
         """What the same bytes have in common: of a file also its last change."""
@@ -92,6 +100,9 @@ class Fetcher:
             with self._opened(location) as file:
                 self._check_size(location.path, os.fstat(file.fileno()).st_size)
                 return file.read()
+        if isinstance(location, ObjectBytes):
+            self._check_size(location.url, location.size or 0)
+            return self._reader(location).get(location.key, _pin(location), self.settings.max_input_bytes)
         size = for_one_object(self._storage, self._storage.size, location.key)
         if size is None:
             raise _gone(location)
@@ -126,6 +137,10 @@ class Fetcher:
         limit = self.settings.max_input_bytes
         if size > limit:
             raise TooManyBytes(f"{where} has {size} bytes, and {limit} are the most allowed (MASKMILL_MAX_INPUT_BYTES)")
+
+
+def _pin(location: ObjectBytes) -> Pin:
+    return Pin(location.etag, location.version)
 
 
 def _open_regular(path: Path, shown: str) -> BinaryIO:

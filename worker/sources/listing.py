@@ -7,14 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from maskmill.shared.errors import InputNotFound, MaskmillError
+from maskmill.shared.buckets import ObjectUrl
+from maskmill.shared.errors import InputNotFound, MaskmillError, ObjectArchived, RequestError
 from maskmill.shared.folder_inputs import PAGED_SUFFIXES, PICTURE_SUFFIXES, LeftOut, natural, read_folder
 from maskmill.shared.jobs.records import Entry, EntryForm, Failure, Job, ListingCursor
 from maskmill.shared.jobs.sources import (
     FileBytes,
     Location,
+    ObjectBytes,
     PathSource,
     PdfOptions,
+    S3Source,
     Source,
     StoredBytes,
     UploadSource,
@@ -23,7 +26,18 @@ from maskmill.shared.jobs.sources import (
 )
 from maskmill.shared.roots import allowed_path, following
 from maskmill.shared.settings import Settings
-from maskmill.worker.sources.artifact_names import Names, clean
+from maskmill.shared.storage.bucket_reader import BucketReaders, ListedObject
+from maskmill.worker.sources.artifact_names import Names, clean, safe_path
+from maskmill.worker.sources.bucket_listing import Wanted, list_objects, own_prefixes
+
+
+@dataclass(frozen=True)
+class _Places:
+    """What a listing may read, and what it has left out so far."""
+
+    settings: Settings
+    buckets: BucketReaders
+    left_out: LeftOut
 
 
 @dataclass(frozen=True)
@@ -64,15 +78,20 @@ def form_of(name: str) -> EntryForm:
 
 
 def entries(
-    job: Job, settings: Settings, start: ListingCursor | None = None, alive: Callable[[], object] = lambda: None
+    job: Job,
+    settings: Settings,
+    start: ListingCursor | None = None,
+    alive: Callable[[], object] = lambda: None,
+    readers: BucketReaders | None = None,
 ) -> Iterator[Entry]:
-    """The entries of `job` behind the cursor `start`; `alive` is called while a folder is read.
+    """The entries of `job` behind the cursor `start`; `alive` is called while a folder or bucket is read.
 
     Each tells what was left out before it, and the last of all what was left out behind it too.
     """
     left_out = LeftOut()
     last: Entry | None = None
-    for entry in _entries(job, settings, start or ListingCursor(), alive, left_out):
+    places = _Places(settings, readers or BucketReaders(settings), left_out)
+    for entry in _entries(job, places, start or ListingCursor(), alive):
         if last:
             yield last
         last = _telling(entry, left_out)
@@ -88,16 +107,17 @@ def _telling(entry: Entry, left_out: LeftOut) -> Entry:
     return entry.model_copy(update={"left_out": told})
 
 
-def _entries(
-    job: Job, settings: Settings, at: ListingCursor, alive: Callable[[], object], left_out: LeftOut
-) -> Iterator[Entry]:
+def _entries(job: Job, places: _Places, at: ListingCursor, alive: Callable[[], object]) -> Iterator[Entry]:
     names = source_names(job.sources)
     for number in range(at.source, len(names)):
         source = job.sources[number]
         root = _Root(number, source, names[number], source.pdf or job.options.pdf, alive)
         after = at.position if number == at.source else None
         if isinstance(source, PathSource):
-            yield from _of_path(root, source, settings, left_out, alone=len(names) == 1, after=after)
+            yield from _of_path(root, source, places, alone=len(names) == 1, after=after)
+        elif isinstance(source, S3Source):
+            top = "" if len(names) == 1 else f"{root.name}/"
+            yield from _of_bucket(root, source, places, top, after)
         elif after is None:
             yield _of_single(root, source)
 
@@ -109,14 +129,58 @@ def source_names(sources: Sequence[Source]) -> list[str]:
     return [source.name if isinstance(source, UploadSource) else _claimed(names, source) for source in sources]
 
 
-def _claimed(names: Names, source: UrlSource | PathSource) -> str:
+def _claimed(names: Names, source: UrlSource | PathSource | S3Source) -> str:
     if isinstance(source, PathSource):
         path = source.path
+    elif isinstance(source, S3Source):
+        path = _folder_meant(source.url)
     else:
         parts = urlsplit(source.url)
         path = unquote(parts.path) if parts.path.strip("/") else parts.hostname or "url"
     name = PurePosixPath(clean(PurePosixPath(path).name) or "input")
     return names.give(name.stem, name.suffix)
+
+
+def _folder_meant(url: str) -> str:
+    """The folder that an s3:// URL leads to, from its bucket on; the URL itself where it cannot be read."""
+    try:
+        bucket, path = ObjectUrl.parse(url)
+        wanted = Wanted.of(path)
+    except RequestError:
+        return url
+    return f"{bucket}/{wanted.folder}".rstrip("/")
+
+
+def _of_bucket(root: _Root, source: S3Source, places: _Places, top: str, after: str | None) -> Iterator[Entry]:
+    if after == "":
+        # Its one entry is done: the URL means nothing that can be had.
+        return
+    try:
+        url = ObjectUrl.parse(source.url)
+        wanted, reader = Wanted.of(url.path), places.buckets.reader(url)
+    except RequestError as refused:
+        yield root.entry(ObjectBytes(bucket="", key=""), source.url, refused)
+        return
+    found, newly = after is not None, LeftOut()
+    own = own_prefixes(url.bucket, places.settings)
+    for one in list_objects(reader, wanted, after, own, newly, root.alive):
+        found = True
+        places.left_out.merge(newly.take())
+        yield _of_object(root, url.bucket, one, wanted, top)
+    why = f"; left out: {newly}" if newly else ""
+    places.left_out.merge(newly)
+    if not found:
+        nothing = InputNotFound(f"{source.url} means no image and no PDF{why}")
+        yield root.entry(ObjectBytes(bucket=url.bucket, key=url.path), source.url, nothing)
+
+
+def _of_object(root: _Root, bucket: str, one: ListedObject, wanted: Wanted, top: str) -> Entry:
+    location = ObjectBytes(bucket=bucket, key=one.key, etag=one.etag, size=one.size)
+    is_exact = one.key == wanted.exact
+    below = one.key.rpartition("/")[2] if is_exact else one.key.removeprefix(wanted.folder)
+    problem = ObjectArchived(f"it is of storage class {one.storage_class}; restore it") if one.is_archived else None
+    entry = root.entry_at(one.key, f"{top}{safe_path(below)}", location, location.url, problem)
+    return entry if is_exact or entry.form != "unknown" else entry.model_copy(update={"named": False})
 
 
 def _of_single(root: _Root, source: UploadSource | UrlSource) -> Entry:
@@ -125,23 +189,21 @@ def _of_single(root: _Root, source: UploadSource | UrlSource) -> Entry:
     return root.entry(UrlBytes(url=source.url), source.url)
 
 
-def _of_path(
-    root: _Root, source: PathSource, settings: Settings, left_out: LeftOut, *, alone: bool, after: str | None
-) -> Iterator[Entry]:
+def _of_path(root: _Root, source: PathSource, places: _Places, *, alone: bool, after: str | None) -> Iterator[Entry]:
     if after == "":
         # Its one entry is done: a file, or a folder without inputs.
         return
     location = FileBytes(path=source.path)
     try:
         with following(source.path):
-            path = allowed_path(source.path, settings.local_roots)
+            path = allowed_path(source.path, places.settings.local_roots)
             is_folder = path.is_dir()
     except MaskmillError as error:
         if after is None:
             yield root.entry(location, source.path, error)
         return
     if is_folder:
-        yield from _of_folder(root, source, path, "" if alone else f"{root.name}/", after, left_out)
+        yield from _of_folder(root, source, path, "" if alone else f"{root.name}/", after, places.left_out)
     elif after is None:
         yield root.entry(location, source.path)
 

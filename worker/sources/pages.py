@@ -28,6 +28,8 @@ A_PICTURE = Expansion(entry=0)
 def items_of(entry: Entry, expansion: Expansion | None) -> Iterator[Item]:
     """The items of an entry, not numbered yet; without an `expansion` it is one picture."""
     found = expansion or A_PICTURE
+    if not found.is_input:
+        return
     item = Item(
         number=0,
         input_path=entry.input_path,
@@ -87,8 +89,9 @@ class Expander:
             head = patiently(self.fetcher.head, entry.location, HEAD_BYTES)
         except MaskmillError:
             return Expansion(entry=number)
-        if sniff(head) not in PAGED:
-            return Expansion(entry=number)
+        form = sniff(head)
+        if form not in PAGED:
+            return Expansion(entry=number, is_input=entry.named or form is not None)
         try:
             return self._with_pages(job_id, number, entry, pdf)
         except MaskmillError as error:

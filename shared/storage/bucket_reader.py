@@ -1,0 +1,161 @@
+"""Read a user's bucket: list its objects in the order of their keys, and get those that were listed.
+
+Keys are taken as they are: unlike our own storage's they may hold `//`, `..` or a slash at their end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from maskmill.shared.buckets import Buckets, ObjectUrl
+from maskmill.shared.errors import (
+    EmptyInput,
+    MaskmillError,
+    ObjectArchived,
+    ObjectChanged,
+    ObjectEncrypted,
+    ObjectGone,
+    ObjectRefused,
+    StorageRefused,
+    TooManyBytes,
+)
+from maskmill.shared.settings import Settings
+
+if TYPE_CHECKING:
+    from maskmill.shared.storage.s3_client import S3Bucket
+
+KEYS_A_PAGE = 1000
+OF_AN_OBJECT: dict[str, type[MaskmillError]] = {
+    **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "404"), ObjectGone),
+    **dict.fromkeys(("PreconditionFailed", "412"), ObjectChanged),
+    **dict.fromkeys(("InvalidRange", "416"), EmptyInput),
+    "InvalidObjectState": ObjectArchived,
+    # SSE-C: the key was given when it was stored, and is nowhere else.
+    "InvalidRequest": ObjectEncrypted,
+    **dict.fromkeys(("KeyTooLongError", "InvalidObjectName", "InvalidArgument", "InvalidURI"), ObjectRefused),
+}
+
+
+# To GET these is answered with 403; so it may be with INTELLIGENT_TIERING, of which a listing does not tell.
+ARCHIVES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+
+
+class ListedObject(NamedTuple):
+    """An object as a listing tells it; `size` in bytes, `etag` with its quotes, as HTTP has it."""
+
+    key: str
+    size: int
+    etag: str
+    storage_class: str
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether it has to be restored before it can be read."""
+        return self.storage_class in ARCHIVES
+
+
+class Pin(NamedTuple):
+    """Which object of a key is meant, by the names that GetObject has for it: the one that was listed, or a version."""
+
+    IfMatch: str | None = None
+    VersionId: str | None = None
+
+
+class BucketReader:
+    """Reads one bucket; safe in many threads.
+
+    Every method raises StorageUnavailable or StorageRefused where it is the bucket, and one of the InputErrors of
+    errors.py where it is the object.
+    """
+
+    def __init__(self, bucket: S3Bucket, *, requester_pays: bool) -> None:
+        self._bucket = bucket
+        self._paying: dict[str, Any] = {"RequestPayer": "requester"} if requester_pays else {}
+        self._answers = False
+
+    def list(self, prefix: str, start_after: str = "", page_size: int = KEYS_A_PAGE) -> Iterator[list[ListedObject]]:
+        """The objects whose keys begin with `prefix` and come after `start_after`, in UTF-8 order, page by page."""
+        while True:
+            with self._errors(prefix, {}):
+                answer = self._bucket.client.list_objects_v2(
+                    Bucket=self._bucket.name,
+                    Prefix=prefix,
+                    StartAfter=start_after,
+                    MaxKeys=page_size,
+                    **self._paying,
+                )
+            page = [
+                ListedObject(one["Key"], one["Size"], one["ETag"], one.get("StorageClass", "STANDARD"))
+                for one in answer.get("Contents", ())
+            ]
+            if page:
+                yield page
+            if not answer.get("IsTruncated") or not page:
+                return
+            # Unlike a continuation token, a key never expires.
+            start_after = page[-1].key
+
+    def get(self, key: str, pin: Pin, most: int) -> bytes:
+        """All bytes of the object; raises TooManyBytes before more than `most` are read."""
+        with self._object(key, pin) as answer:
+            if (size := answer["ContentLength"]) > most:
+                raise TooManyBytes(f"{key!r} has {size} bytes, more than MASKMILL_MAX_INPUT_BYTES, {most}")
+            data: bytes = answer["Body"].read()
+            return data
+
+    def head(self, key: str, pin: Pin, count: int) -> bytes:
+        """Its first `count` bytes, or all where there are fewer."""
+        with self._object(key, pin, Range=f"bytes=0-{count - 1}") as answer:
+            data: bytes = answer["Body"].read(count)
+            return data
+
+    @contextlib.contextmanager
+    def _object(self, key: str, pin: Pin, **more: Any) -> Iterator[Any]:
+        asked = {name: value for name, value in {**pin._asdict(), **more}.items() if value is not None}
+        with self._refusals(), self._errors(key, OF_AN_OBJECT):
+            answer = self._bucket.client.get_object(Bucket=self._bucket.name, Key=key, **asked, **self._paying)
+            with contextlib.closing(answer["Body"]):
+                yield answer
+        self._answers = True
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """A refusal where the bucket gives others, or can be listed, is one of the object."""
+        try:
+            yield
+        except StorageRefused as error:
+            if "kms" in error.reason.lower():
+                raise ObjectEncrypted(error.reason) from error
+            if not self._answers:
+                next(self.list("", page_size=1), None)
+            raise ObjectRefused(f"{error.reason}; the bucket itself can be read") from error
+
+    def _errors(self, key: str, known: Mapping[str, type[MaskmillError]]) -> AbstractContextManager[None]:
+        return self._bucket.errors(key, known)
+
+
+class BucketReaders:
+    """A reader for each bucket that may be read, opened when it is first asked for; safe in many threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises CannotStart where the settings' file of buckets is wrong."""
+        self._settings, self._buckets = settings, Buckets.of(settings)
+        self._open: dict[str, BucketReader] = {}
+        self._lock = threading.Lock()
+
+    def reader(self, url: ObjectUrl) -> BucketReader:
+        """The reader of its bucket; raises BucketRefused where `url` may not be read."""
+        bucket = self._buckets.check(url, "read")
+        # boto3 takes a third of a second to import, which a process without buckets need not pay.
+        from maskmill.shared.storage.s3_client import S3Bucket
+
+        with self._lock:
+            if url.bucket not in self._open:
+                server = self._buckets.server(url.bucket)
+                at = S3Bucket(server, url.bucket, threads=self._settings.fetch_threads)
+                self._open[url.bucket] = BucketReader(at, requester_pays=bucket.requester_pays)
+            return self._open[url.bucket]
