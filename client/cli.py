@@ -226,7 +226,7 @@ def _say(as_json: bool, line: str) -> None:
 def _show(found: JobStatus, *, as_json: bool) -> None:
     click.echo(found.model_dump_json() if as_json else status_line(found))
     if found.left_out:
-        _say(as_json, f"  left out of the server's folders: {found.left_out}")
+        _say(as_json, f"  left out: {found.left_out}")
 
 
 def _stop(code: int, reason: str) -> NoReturn:

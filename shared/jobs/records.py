@@ -351,7 +351,7 @@ class JobStatus(Wire):
     trouble: str | None = Field(default=None, description="What its workers wait for, such as a storage that refuses.")
     left_out: LeftOut = Field(
         default_factory=LeftOut,
-        description="What of the folders on the server's disk is no input, by reason: how many, and the first names.",
+        description="What of buckets and server folders is no input, by reason: how many, and the first names.",
     )
 
 

@@ -52,8 +52,8 @@ class S3Bucket:
     def errors(self, key: str, known: Mapping[str, type[MaskmillError]]) -> Iterator[None]:
         """What boto3 raises, as Maskmill's errors.
 
-        `known` names the codes of an answer, or its HTTP status as text, that speak of the object at `key`. All others
-        are StorageUnavailable or StorageRefused.
+        `known` names the codes of an answer that speak of the object at `key`: a HEAD's is its status, as in "404". All
+        others are StorageUnavailable or StorageRefused.
         """
         try:
             yield
@@ -67,7 +67,7 @@ class S3Bucket:
     def _answered(self, error: ClientError, key: str, known: Mapping[str, type[MaskmillError]]) -> MaskmillError:
         code, status = code_of(error), status_of(error)
         reason = f"{self.place}, key {key!r}: {error}"
-        if kind := known.get(code) or known.get(str(status)):
+        if kind := known.get(code):
             said = SAID.get(kind)
             return kind(f"{self.place}: {said.format(key=key)}" if said else reason)
         if (status >= 500 and status != UNKNOWN_TO_IT) or status in (409, 429) or code in PASSING:

@@ -58,7 +58,7 @@ def test_a_folder_of_the_server_is_read_where_it_may_be(up: Up, samples: Samples
 def test_what_is_left_out_of_a_folder_of_the_server_is_told(up: Up, samples: Samples) -> None:
     (samples.folder / "notes.txt").write_text("no picture")
     done = maskmill("submit", samples.folder, "--local", "--wait", "--api", up.url)
-    assert "left out of the server's folders: no image and no PDF: 1 (notes.txt)" in done.stderr
+    assert "left out: no image and no PDF: 1 (notes.txt)" in done.stderr
 
 
 def test_each_process_logs_what_it_does(up: Up) -> None:
