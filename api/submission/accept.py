@@ -71,7 +71,7 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
 
 
 def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, digest: str) -> Job:
-    job_request.check_sources(wanted, len(uploads.sources), services.settings, services.buckets)
+    job_request.check_sources(wanted, len(uploads.sources), services.buckets)
     options = _with_model(services, wanted)
     sources: list[Source] = [*uploads.sources]
     for index, source in enumerate(wanted.sources):

@@ -52,17 +52,17 @@ def parse(document: Any) -> JobRequest:
         raise InvalidFields([_explain(dict(problem)) for problem in error.errors()]) from None
 
 
-def check_sources(request: JobRequest, uploads: int, settings: Settings, buckets: Buckets) -> None:
+def check_sources(request: JobRequest, uploads: int, buckets: Buckets) -> None:
     """Raise unless the sources are some, not too many, and each is one that this server may read."""
     count = len(request.sources) + uploads
     if not count:
         raise InvalidRequest("a job needs a source: a file, url, s3 URL, path or base64", pointer="/sources")
-    check_count(count, settings)
+    check_count(count, buckets.settings)
     for index, source in enumerate(request.sources):
         if isinstance(source, UrlSource):
             _check_url(source.url, f"/sources/{index}/url")
         elif isinstance(source, PathSource):
-            _check_path(source.path, settings.local_roots, f"/sources/{index}/path")
+            _check_path(source.path, buckets.settings.local_roots, f"/sources/{index}/path")
         elif isinstance(source, S3Source):
             _check_bucket(source.url, buckets, f"/sources/{index}/url")
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from maskmill.api.submission.job_request import check_sources, choose_model, digest, job_id_of, parse
 from maskmill.api.submission.uploads import NAME_BYTES, safe_name
+from maskmill.shared.buckets import Buckets
 from maskmill.shared.errors import InvalidRequest, PathRefused, UnknownModel
 from maskmill.shared.jobs.records import Job
 from maskmill.shared.settings import Settings
@@ -18,7 +19,7 @@ ROOTED = Settings(local_roots=(Path("/data/pictures"),))
 
 
 def path(text: str) -> None:
-    check_sources(parse({"sources": [{"type": "path", "path": text}]}), 0, ROOTED)
+    check_sources(parse({"sources": [{"type": "path", "path": text}]}), 0, Buckets.of(ROOTED))
 
 
 @pytest.mark.parametrize("inside", ["/data/pictures", "/data/pictures/a/b.jpg", "/data/pictures//a/../b.jpg"])
@@ -35,13 +36,13 @@ def test_a_path_outside_the_roots_is_refused(outside: str) -> None:
 def test_without_roots_the_setting_is_named() -> None:
     request = parse({"sources": [{"type": "path", "path": "/a.jpg"}]})
     with pytest.raises(PathRefused, match="MASKMILL_LOCAL_ROOTS"):
-        check_sources(request, 0, Settings())
+        check_sources(request, 0, Buckets.of(Settings()))
 
 
 @pytest.mark.parametrize("url", ["http://h/a b", "http://h/\n", "http://h:99999/", "//h/a", "javascript:alert(1)", "h"])
 def test_what_is_no_http_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidRequest):
-        check_sources(parse({"sources": [{"type": "url", "url": url}]}), 0, Settings())
+        check_sources(parse({"sources": [{"type": "url", "url": url}]}), 0, Buckets.of(Settings()))
 
 
 def test_the_model_asked_for_must_be_served() -> None:
