@@ -60,6 +60,12 @@ def find_head(services: Services, job_id: str) -> JobHead:
     return head
 
 
+def find_results(services: Services, job_id: str) -> JobFiles:
+    """The files of the job with where its artifacts are; raises NotFound."""
+    output = services.output_of(checked(job_id))
+    return JobFiles(services.storage, job_id, services.outputs.of(output) if output else None)
+
+
 def files_of(services: Services, job_id: str) -> JobFiles:
     """The files of the job; raises NotFound for what can be no id."""
     return JobFiles(services.storage, checked(job_id))
@@ -75,6 +81,7 @@ def queued(job: JobHead) -> JobStatus:
         priority=job.options.priority,
         counts=Counts(),
         created_at=job.created_at,
+        output=job.output,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import cast
 
 from flask import current_app
@@ -14,16 +15,21 @@ from maskmill.api.served_models import served_models
 from maskmill.shared.buckets import Buckets
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.egress.http import Egress
+from maskmill.shared.errors import NotFound
+from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.replies import InteractiveQueue
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage, open_storage
+from maskmill.shared.storage.outputs import Outputs
 
 EXTENSION = "maskmill"
 # One body of the largest size, or several smaller ones.
 LARGE_BODIES_BYTES = 64 << 20
 LARGE_BODY_SECONDS = 5.0
+# Whoever downloads a job's artifacts asks for it with each.
+KEPT_OUTPUTS = 1000
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Services:
 
     settings: Settings
     buckets: Buckets
+    outputs: Outputs
     storage: Storage
     ledger: Ledger
     doorbell: Doorbell
@@ -50,6 +57,7 @@ class Services:
     waiting_requests: Admission
     large_bodies: Admission
     probes: Probes
+    output_of: Callable[[str], str | None]
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -57,11 +65,12 @@ class Services:
 
         Raises CannotStart where the file of buckets is wrong.
         """
-        storage = open_storage(settings)
+        storage, buckets = open_storage(settings), Buckets.of(settings)
         ledger = Ledger(settings.redis_url, settings.redis_prefix, window=settings.window_shards)
         return cls(
             settings=settings,
-            buckets=Buckets.of(settings),
+            buckets=buckets,
+            outputs=Outputs(buckets),
             storage=storage,
             ledger=ledger,
             doorbell=Doorbell(settings),
@@ -81,6 +90,7 @@ class Services:
             probes=Probes(
                 Probe(ledger.ping), Probe(storage.ping), Probe(partial(served_models, ledger)), Probe(ledger.troubles)
             ),
+            output_of=lru_cache(KEPT_OUTPUTS)(partial(_output_of, storage)),
         )
 
     def close(self) -> None:
@@ -89,6 +99,14 @@ class Services:
         self.doorbell.close()
         self.interactive.close()
         self.egress.close()
+
+
+def _output_of(storage: Storage, job_id: str) -> str | None:
+    """Where the job's artifacts go, if not beside it; raises NotFound."""
+    head = JobFiles(storage, job_id).head()
+    if head is None:
+        raise NotFound(f"there is no job {job_id}")
+    return head.output
 
 
 def services() -> Services:

@@ -69,6 +69,7 @@ out_option = click.option(
 @out_option
 @option_flags(*FLAGS)
 @click.option("--name", help="A name for people.")
+@click.option("--output", metavar="S3_URL", help="Where the artifacts go [default: beside the job].")
 @click.option("--local", is_flag=True, help="Send the paths, not the files: the worker reads them from its own disk.")
 @json_option
 @reports_errors
@@ -82,6 +83,7 @@ def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bo
             options=given_options(rest),
             name=name,
             local=local,
+            output=rest["output"],
             progress=lambda sent, total: advance(_mb(sent), _mb(total), ""),
         )
     if wait or out:

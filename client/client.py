@@ -42,7 +42,7 @@ class Client:
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
-    def submit(
+    def submit(  # noqa: PLR0913 - each is a word of a submission
         self,
         inputs: Iterable[str | Path],
         *,
@@ -50,6 +50,7 @@ class Client:
         name: str | None = None,
         local: bool = False,
         server_paths: Iterable[str | Path] = (),
+        output: str | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> JobStatus:
         """Submit files, folders with all below them, http(s) URLs, and s3:// URLs of objects or patterns as one job.
@@ -57,6 +58,7 @@ class Client:
         Files are uploaded piece by piece, and `progress` is told the bytes sent and their total. Of several inputs
         each folder's files keep its name, as in cats/1.jpg. What of a folder is no input is logged as a warning. With
         `local` the paths are sent instead, for the worker to read, as it reads the `server_paths` from its own disk.
+        `output` is an s3://bucket/prefix/ for the artifacts.
         """
         urls, paths = urls_and_paths(inputs)
         uploaded = [] if local else paths
@@ -64,7 +66,8 @@ class Client:
         sources = urls + [{"type": "path", "path": str(path.absolute())} for path in read_there]
         files = list(attachments(uploaded, alone=len(sources) + len(uploaded) == 1))
         job: dict[str, Any] = {"sources": sources, "options": dict(options or {})}
-        return self._send(Form(job | ({"name": name} if name else {}), files, progress))
+        given = {"name": name, "output": output}
+        return self._send(Form(job | {field: text for field, text in given.items() if text}, files, progress))
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands."""

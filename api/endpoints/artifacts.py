@@ -12,11 +12,10 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
-from maskmill.api.job_lookup import checked
+from maskmill.api.job_lookup import find_results
 from maskmill.api.responses.forms import PROBLEMS, content, operation_id
 from maskmill.api.services import services
 from maskmill.shared.errors import InvalidKey, KeyNotFound, NotFound
-from maskmill.shared.jobs import keys
 from maskmill.shared.storage.protocol import check_key
 
 PIECE_BYTES = 1 << 18
@@ -42,13 +41,13 @@ class ArtifactPath(BaseModel):
 @api.get("/jobs/<job_id>/artifacts/<path:name>", responses={200: FILE})
 def download(path: ArtifactPath) -> Response:
     """Download an artifact"""
-    storage = services().storage
     held = ExitStack()
     try:
+        files = find_results(services(), path.job_id)
         # Here, not left to the storage: a server behind it may resolve `..` to another job's objects.
-        key = check_key(keys.artifact(checked(path.job_id), path.name))
-        size = storage.size(key)
-        stream = held.enter_context(storage.open(key))
+        key = check_key(files.artifact_key(path.name))
+        size = files.results.size(key)
+        stream = held.enter_context(files.results.open(key))
     except (KeyNotFound, InvalidKey):
         raise NotFound(f"job {path.job_id} has no artifact {path.name[:200]!r}") from None
     answer = Response(_pieces(stream), content_type=_content_type(path.name))

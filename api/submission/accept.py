@@ -72,6 +72,8 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
 
 def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, digest: str) -> Job:
     job_request.check_sources(wanted, len(uploads.sources), services.buckets)
+    if wanted.output is not None:
+        services.outputs.check(wanted.output, pointer="/output")
     options = _with_model(services, wanted)
     sources: list[Source] = [*uploads.sources]
     for index, source in enumerate(wanted.sources):
@@ -89,6 +91,7 @@ def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, 
         options=options,
         shard_size=services.settings.shard_size,
         name=wanted.name,
+        output=wanted.output,
         request_digest=digest,
     )
     job, passwords = without_passwords(job)

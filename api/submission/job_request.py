@@ -42,6 +42,11 @@ class JobRequest(Wire):
     sources: tuple[RequestSource, ...] = ()
     options: Options = Options()
     name: str | None = Field(default=None, max_length=200, description="A name for people.")
+    output: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="s3://bucket/prefix/ for the artifacts, named after their inputs; none: beside the job.",
+    )
 
 
 def parse(document: Any) -> JobRequest:

@@ -15,12 +15,14 @@ from typing import cast
 from benchmarks.at_scale.bench import MODEL, Bench
 from benchmarks.at_scale.process import Begin, Report, Stopwatch
 from benchmarks.at_scale.storage import SlowStorage
+from maskmill.shared.buckets import Buckets
 from maskmill.shared.connection import connect
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.jobs.records import Failure
 from maskmill.shared.jobs.results import image_name, json_name
 from maskmill.shared.ledger import Ledger, ShardLease
+from maskmill.shared.storage.outputs import Outputs
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.pipeline.progress import Progress
 from maskmill.worker.pipeline.task import Done
@@ -97,7 +99,9 @@ def _claim(bench: Bench, storage: SlowStorage, ledger: Ledger, owner: str, over:
     pipeline, doorbell = cast(Pipeline, InstantPipeline()), Doorbell(bench.settings)
     fetcher, leases = Fetcher(bench.settings, storage, Egress(bench.settings)), Leases(ledger)
     expander = ChunkExpander(ledger, Expander(bench.settings, storage, fetcher), Progress())
-    claimer = Claimer(owner, pipeline, storage, ledger, doorbell, fetcher, expander, leases, over)
+    claimer = Claimer(
+        owner, pipeline, storage, Outputs(Buckets.of(bench.settings)), ledger, doorbell, fetcher, expander, leases, over
+    )
     threading.Thread(target=_renew, args=(leases, over, ledger.lease_seconds / 4), daemon=True).start()
     while not over():
         claimer.run()

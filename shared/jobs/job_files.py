@@ -12,8 +12,13 @@ jobs/ID/plan/N             a plan page: SHARDS_A_PAGE shards of items, immutable
 jobs/ID/outcomes/N         a shard's outcomes, written once and whole: THE commit of the shard
 jobs/ID/annotations/N      a shard's instances in compact form, for exports
 jobs/ID/rollups/N          counts of SHARDS_A_ROLLUP shards, and which of them hold failures
-jobs/ID/artifacts/...      _res.json and _res.jpg
+jobs/ID/artifacts/...      _res.json and _res.jpg, unless the job names a bucket for them:
 jobs/ID/report.json        the final status
+
+Below the URL of a job's output:
+...                        _res.json and _res.jpg
+_maskmill/ID/N.jsonl       a shard's inputs and results as s3:// URLs, readable as a manifest
+_SUCCESS                   the last job that wrote here is completed
 """
 
 from __future__ import annotations
@@ -45,10 +50,14 @@ ABANDONED_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class JobFiles:
-    """The files of one job; methods raise what the storage raises, and readers give None for what is not there."""
+    """The files of one job; methods raise what the storage raises, and readers give None for what is not there.
+
+    `output` is where its artifacts go, if not beside the job.
+    """
 
     storage: Storage
     job_id: str
+    output: Storage | None = None
 
     # The job as accepted
 
@@ -177,9 +186,29 @@ class JobFiles:
         """Store a shard's instances."""
         self.storage.put(keys.annotation(self.job_id, shard), lines)
 
+    @property
+    def results(self) -> Storage:
+        """Where its artifacts are."""
+        return self.output or self.storage
+
+    def artifact_key(self, name: str) -> str:
+        """Their key there; raises nothing, whatever the name is."""
+        return name if self.output else keys.artifact(self.job_id, name)
+
     def store_artifact(self, name: str, data: bytes, content_type: str) -> None:
         """Store an artifact of an item."""
-        self.storage.put(keys.artifact(self.job_id, name), data, content_type=content_type)
+        self.results.put(self.artifact_key(name), data, content_type=content_type)
+
+    def store_refs(self, head: JobHead, shard: int, outcomes: Iterable[Outcome]) -> None:
+        """Store a shard's inputs and results where the results are, as a manifest that others read too."""
+        if self.output and head.output:
+            lines = [_refs(head.output, outcome) for outcome in sorted(outcomes, key=_number) if outcome.artifacts]
+            self.output.put(keys.refs(self.job_id, shard), b"".join(lines), content_type="application/jsonl")
+
+    def mark_success(self) -> None:
+        """All that the job wrote to its output is there."""
+        if self.output:
+            self.output.put(keys.SUCCESS, b"")
 
     def store_rollup(self, rollup: Rollup) -> None:
         """Store the counts of a run of shards."""
@@ -275,6 +304,15 @@ def _time_in(marker: bytes | None) -> float:
 def count(outcomes: Iterable[Outcome]) -> dict[str, int]:
     """How many outcomes there are of each status."""
     return dict(Counter[str](outcome.status for outcome in outcomes))
+
+
+def _refs(output: str, outcome: Outcome) -> bytes:
+    """A line as Ground Truth has them: `source-ref` is the input, `maskmill-ref` its result."""
+    top = output.rstrip("/") + "/"
+    results = {f"maskmill-{kind}": top + name for kind, name in outcome.artifacts.items()}
+    line = {"source-ref": outcome.input_path, "maskmill-ref": next(iter(results.values())), **results}
+    page = {} if outcome.page_index is None else {"page_index": outcome.page_index}
+    return json.dumps(line | page, ensure_ascii=False).encode() + b"\n"
 
 
 def _number(outcome: Outcome) -> int:

@@ -62,6 +62,15 @@ def artifact(job_id: str, name: str) -> str:
     return f"jobs/{job_id}/artifacts/{name}"
 
 
+SUCCESS = "_SUCCESS"
+REFS = "_maskmill/"
+
+
+def refs(job_id: str, shard: int) -> str:
+    """Below the URL of the job's output."""
+    return f"{REFS}{job_id}/{shard:08d}.jsonl"
+
+
 def cancelled(job_id: str) -> str:
     return f"jobs/{job_id}/cancelled"
 

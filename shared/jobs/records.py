@@ -152,6 +152,7 @@ class JobHead(Wire):
     options: Options = Options()
     shard_size: int = Field(ge=1)
     name: str | None = Field(default=None, max_length=200)
+    output: str | None = Field(default=None, description="s3://bucket/prefix/ for its artifacts; none: beside the job.")
     passwords: str | None = Field(default=None, description="Where the passwords of its PDFs lie while it runs.")
 
     @property
@@ -347,6 +348,7 @@ class JobStatus(Wire):
     finished_at: float | None = None
     rate: float | None = None
     eta_seconds: float | None = None
+    output: str | None = Field(default=None, description="Where its artifacts go, if not beside the job.")
     error: Failure | None = None
     trouble: str | None = Field(default=None, description="What its workers wait for, such as a storage that refuses.")
     left_out: LeftOut = Field(

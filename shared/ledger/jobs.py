@@ -38,6 +38,7 @@ class JobMoves(Moves):
             "state": state,
             "paused_from": "queued",
             "name": job.name or "",
+            "output": job.output or "",
             "model": job.options.model,
             "priority": job.options.priority,
             "max_failure_rate": job.options.max_failure_rate,

@@ -131,6 +131,7 @@ def job_status(job_id: str, fields: Mapping[str, str], now: float) -> JobStatus:
             "finished_at": times["finished_at"],
             "rate": rate,
             "eta_seconds": _eta(left, rate, times["progress_at"], now) if going else None,
+            "output": fields.get("output") or None,
             "error": _error(fields),
             "trouble": _trouble(fields, now),
             "left_out": json.loads(fields.get("left_out", "{}")),

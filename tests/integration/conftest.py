@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -21,9 +21,10 @@ from maskmill.shared.ledger import ModelCard
 from maskmill.shared.settings import Settings
 from maskmill.worker.outcomes import outcome_of
 from tests.onnx_models import head_of, write_package
-from tests.services import RedisServer, run_redis
+from tests.services import RedisServer, SeaweedServer, run_redis
 from tests.services.api_server import ApiServer, run_api
 from tests.services.control_site import ControlSite
+from tests.services.s3_proxy import S3Proxy, s3_proxy
 from tests.services.workers import run_workers, settings_for
 
 SHAPES = ModelCard(name="shapes", digest="0" * 64, family="yolo_seg", labels=("disc", "star"), threshold=0.5)
@@ -115,6 +116,52 @@ def site(tmp_path: Path, redis_url: str) -> Iterator[ControlSite]:
     held = ControlSite(tmp_path, redis_url)
     yield held
     held.close()
+
+
+# A user's bucket
+
+Put = Callable[..., None]
+
+
+@pytest.fixture
+def bucket(s3_server: SeaweedServer) -> str:
+    return s3_server.make_bucket()
+
+
+@pytest.fixture
+def put(s3_server: SeaweedServer, bucket: str) -> Put:
+    """Put bytes under each of some keys."""
+
+    def put(data: bytes, *keys: str, **more: str) -> None:
+        for key in keys:
+            s3_server.client().put_object(Bucket=bucket, Key=key, Body=data, **more)
+
+    return put
+
+
+@pytest.fixture
+def bucket_settings(s3_server: SeaweedServer, bucket: str, tmp_path: Path, redis_url: str) -> Settings:
+    """Settings whose storage is a folder, and which may read the bucket."""
+    file = tmp_path / "buckets.toml"
+    file.write_text(f"[{bucket}]\n")
+    return settings_for(tmp_path, redis_url, **s3_server.env, MASKMILL_BUCKETS=str(file))
+
+
+@pytest.fixture
+def picture(place: Path) -> bytes:
+    return (place / "pictures/many/picture 0.jpg").read_bytes()
+
+
+@pytest.fixture
+def proxied(s3_server: SeaweedServer) -> Iterator[S3Proxy]:
+    with s3_proxy(s3_server.endpoint) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def through_proxy(bucket_settings: Settings, proxied: S3Proxy) -> Settings:
+    """The settings of who reaches the bucket through the proxy."""
+    return bucket_settings.model_copy(update={"s3_endpoint": proxied.endpoint})
 
 
 def plan_shards(services: Services, job_id: str, shards: list[list[str]]) -> None:

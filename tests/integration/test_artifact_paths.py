@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import JobHead
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import open_storage
 from tests.services.api_server import ApiServer, run_api
@@ -35,7 +36,7 @@ def server(request: pytest.FixtureRequest, redis_url: str, tmp_path: Path) -> It
     stored: Settings = request.getfixturevalue(f"{request.param}_settings")
     settings = stored.model_copy(update={"redis_url": redis_url})
     storage = open_storage(settings)
-    storage.put(keys.job(MINE), b"{}")
+    storage.put(keys.head(MINE), JobHead(id=MINE, created_at=0, shard_size=2).model_dump_json().encode())
     storage.put(keys.artifact(MINE, "own_res.json"), b"own")
     storage.put(keys.job(OTHER), SECRET)
     with run_api(settings, tmp_path) as running:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from maskmill.shared.jobs.sources import S3Source
 from maskmill.shared.settings import Settings
 from maskmill.worker.processes.wiring import open_control
 from maskmill.worker.sources.listing import entries
+from tests.integration.conftest import Put
 from tests.services import SeaweedServer
-from tests.services.s3_proxy import S3Proxy, s3_proxy
-from tests.services.workers import Workers, run_workers, settings_for
-
-Put = Callable[..., None]
+from tests.services.s3_proxy import S3Proxy
+from tests.services.workers import Workers, run_workers
 
 
 def pdf_of(pages: int) -> bytes:
@@ -30,47 +28,6 @@ def pdf_of(pages: int) -> bytes:
     first, *others = [Image.new("RGB", (80, 60), "white") for _ in range(pages)]
     first.save(document, "PDF", save_all=True, append_images=others)
     return document.getvalue()
-
-
-@pytest.fixture
-def bucket(s3_server: SeaweedServer) -> str:
-    return s3_server.make_bucket()
-
-
-@pytest.fixture
-def put(s3_server: SeaweedServer, bucket: str) -> Put:
-    """Put bytes under each of some keys."""
-
-    def put(data: bytes, *keys: str, **more: str) -> None:
-        for key in keys:
-            s3_server.client().put_object(Bucket=bucket, Key=key, Body=data, **more)
-
-    return put
-
-
-@pytest.fixture
-def settings(s3_server: SeaweedServer, bucket: str, tmp_path: Path, redis_url: str) -> Settings:
-    """Settings whose storage is a folder, and which may read the bucket."""
-    file = tmp_path / "buckets.toml"
-    file.write_text(f"[{bucket}]\n")
-    return settings_for(tmp_path, redis_url, **s3_server.env, MASKMILL_BUCKETS=str(file))
-
-
-@pytest.fixture
-def picture(place: Path) -> bytes:
-    return (place / "pictures/many/picture 0.jpg").read_bytes()
-
-
-@pytest.fixture
-def proxied(s3_server: SeaweedServer) -> Iterator[S3Proxy]:
-    with s3_proxy(s3_server.endpoint) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def through(settings: Settings, proxied: S3Proxy) -> Settings:
-    """The settings of who reaches the bucket through the proxy."""
-    return settings.model_copy(update={"s3_endpoint": proxied.endpoint})
 
 
 def job_of(*urls: str, options: Options | None = None) -> Job:
@@ -100,7 +57,7 @@ def codes(workers: Workers, job_id: str) -> dict[str, str]:
 
 
 def test_a_pattern_brings_its_objects_and_tells_what_it_leaves_out(
-    settings: Settings, bucket: str, put: Put, picture: bytes
+    bucket_settings: Settings, bucket: str, put: Put, picture: bytes
 ) -> None:
     put(picture, "2026/a.jpg", "2026/cats/1.jpg", "2026/cats/1.png", "2026/plain", "2026/ü +%2F&🐟.JPG", "2025/old.jpg")
     put(pdf_of(3), "2026/scan.pdf")
@@ -109,7 +66,7 @@ def test_a_pattern_brings_its_objects_and_tells_what_it_leaves_out(
     put(picture, "2026/_temporary/part.jpg")
     put(b"", "2026/folder/")
     put(picture, "2026/frozen.jpg", StorageClass="GLACIER")
-    with run_workers(settings) as workers:
+    with run_workers(bucket_settings) as workers:
         job_id = workers.submit([S3Source(url=f"s3://{bucket}/2026/**")])
         report = workers.wait(job_id)
         names = set(workers.artifacts(job_id))
@@ -135,22 +92,22 @@ def test_a_pattern_brings_its_objects_and_tells_what_it_leaves_out(
     assert {"a_res.json", "cats/1_res.json", "cats/1.png_res.jpg", "scan.pdf_2_res.json", "plain._res.jpg"} <= names
 
 
-def test_a_listing_goes_on_behind_every_object(settings: Settings, bucket: str, put: Put) -> None:
+def test_a_listing_goes_on_behind_every_object(bucket_settings: Settings, bucket: str, put: Put) -> None:
     put(b"x", "a/1.jpg", "a/2.jpg", "b/1.jpg", "b/x/1.png", "b/x.png", "b/x-1.png", "c/1.jpg", "d.jpg")
     for urls in ([f"s3://{bucket}/{{a,c,b}}/**"], [f"s3://{bucket}/a/1.jpg", f"s3://{bucket}/b/"], [f"s3://{bucket}"]):
         job = job_of(*urls)
-        whole = [entry.location for entry in entries(job, settings)]
-        for number, entry in enumerate(entries(job, settings)):
-            behind = entries(job, settings, ListingCursor(source=entry.source, position=entry.position))
+        whole = [entry.location for entry in entries(job, bucket_settings)]
+        for number, entry in enumerate(entries(job, bucket_settings)):
+            behind = entries(job, bucket_settings, ListingCursor(source=entry.source, position=entry.position))
             assert [entry.location for entry in behind] == whole[number + 1 :]
     assert len(whole) == 8
 
 
-def test_an_object_a_prefix_and_a_pattern(settings: Settings, bucket: str, put: Put) -> None:
+def test_an_object_a_prefix_and_a_pattern(bucket_settings: Settings, bucket: str, put: Put) -> None:
     put(b"x", "a.txt", "a.txt-2.jpg", "a.txt/b.jpg", "[1].jpg", "1.jpg")
 
     def keys(path: str) -> list[str]:
-        return [entry.name for entry in entries(job_of(f"s3://{bucket}/{path}"), settings) if not entry.failure]
+        return [entry.name for entry in entries(job_of(f"s3://{bucket}/{path}"), bucket_settings) if not entry.failure]
 
     assert keys("a.txt") == ["a.txt", "b.jpg"]
     assert keys("a.txt/") == ["b.jpg"]
@@ -160,23 +117,23 @@ def test_an_object_a_prefix_and_a_pattern(settings: Settings, bucket: str, put: 
     assert keys("nothing/*") == []
 
 
-def test_where_nothing_is_meant_the_job_says_so(settings: Settings, bucket: str, put: Put) -> None:
+def test_where_nothing_is_meant_the_job_says_so(bucket_settings: Settings, bucket: str, put: Put) -> None:
     put(b"x", "a/notes.txt")
-    (entry,) = entries(job_of(f"s3://{bucket}/a/"), settings)
+    (entry,) = entries(job_of(f"s3://{bucket}/a/"), bucket_settings)
     assert entry.failure
     assert entry.failure.code == "input_not_found"
     assert "no image and no PDF; left out: no image and no PDF: 1 (notes.txt)" in entry.failure.reason
-    assert list(entries(job_of(f"s3://{bucket}/a/"), settings, ListingCursor(position=entry.position))) == []
+    assert list(entries(job_of(f"s3://{bucket}/a/"), bucket_settings, ListingCursor(position=entry.position))) == []
 
 
 def test_what_has_gone_or_changed_since_it_was_listed_fails_alone(
-    settings: Settings, bucket: str, put: Put, picture: bytes, s3_server: SeaweedServer
+    bucket_settings: Settings, bucket: str, put: Put, picture: bytes, s3_server: SeaweedServer
 ) -> None:
     put(picture, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
-    job_id = plan(Workers(settings, []), f"s3://{bucket}/")
+    job_id = plan(Workers(bucket_settings, []), f"s3://{bucket}/")
     s3_server.client().delete_object(Bucket=bucket, Key="b.jpg")
     put(picture + b" ", "c.jpg")
-    with run_workers(settings) as workers:
+    with run_workers(bucket_settings) as workers:
         report = workers.wait(job_id)
         assert codes(workers, job_id) == {
             "a.jpg": "succeeded",
@@ -197,30 +154,30 @@ def test_what_has_gone_or_changed_since_it_was_listed_fails_alone(
     ids=lambda says: says[1],
 )
 def test_an_object_that_is_refused_fails_alone(
-    through: Settings, bucket: str, put: Put, picture: bytes, proxied: S3Proxy, says: tuple[str, str]
+    through_proxy: Settings, bucket: str, put: Put, picture: bytes, proxied: S3Proxy, says: tuple[str, str]
 ) -> None:
     put(picture, "a.jpg", "b.jpg", "c.jpg")
     proxied.refuses = lambda method, path: method == "GET" and path.startswith(f"/{bucket}/a.jpg")
     proxied.refusal, code = says
-    with run_workers(through) as workers:
+    with run_workers(through_proxy) as workers:
         job_id = workers.submit([S3Source(url=f"s3://{bucket}/")])
         workers.wait(job_id)
         assert codes(workers, job_id) == {"a.jpg": code, "b.jpg": "succeeded", "c.jpg": "succeeded"}
 
 
 def test_the_planner_asks_a_bucket_for_nothing_but_its_listing(
-    through: Settings, bucket: str, put: Put, proxied: S3Proxy
+    through_proxy: Settings, bucket: str, put: Put, proxied: S3Proxy
 ) -> None:
     put(b"x", *(f"{number}.jpg" for number in range(30)), "scan.pdf", "plain")
-    list(entries(job_of(f"s3://{bucket}/"), through))
+    list(entries(job_of(f"s3://{bucket}/"), through_proxy))
     assert {(method, path.partition("?")[0]) for method, path in proxied.requests} == {("GET", f"/{bucket}")}
 
 
-def test_the_storages_own_objects_are_no_inputs(settings: Settings, bucket: str, put: Put) -> None:
+def test_the_storages_own_objects_are_no_inputs(bucket_settings: Settings, bucket: str, put: Put) -> None:
     put(b"x", "jobs/1/inputs/a.jpg", "mine/jobs/1/artifacts/a.jpg", "mine.jpg")
 
     def keys(storage_url: str) -> list[str]:
-        stored = settings.model_copy(update={"storage_url": storage_url})
+        stored = bucket_settings.model_copy(update={"storage_url": storage_url})
         # In no order: this store lists `mine/` before `mine.jpg`.
         return sorted(entry.name for entry in entries(job_of(f"s3://{bucket}"), stored))
 

@@ -9,9 +9,11 @@ from typing import cast
 
 import pytest
 
+from maskmill.shared.buckets import Buckets
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.jobs import keys
 from maskmill.shared.ledger import Ledger
+from maskmill.shared.storage.outputs import Outputs
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.pipeline.progress import Progress
 from maskmill.worker.pipeline.task import Done
@@ -58,6 +60,7 @@ def claimer(site: ControlSite) -> Iterator[Claimer]:
         owner="worker",
         pipeline=cast(Pipeline, InstantPipeline()),
         storage=site.storage,
+        outputs=Outputs(Buckets.of(site.settings)),
         ledger=ledger,
         doorbell=site.doorbell,
         fetcher=fetcher,

@@ -97,7 +97,7 @@ def test_closing_after_a_closer_that_died_behind_its_rollup_leaves_no_working_ke
 ) -> None:
     job = accept(services, tmp_path / "one", 1)
     rollups = RollupMaker(services.storage, services.ledger)
-    finalizer = Finalizer(services.settings, services.storage, services.ledger, rollups)
+    finalizer = Finalizer(services.settings, services.storage, services.ledger, rollups, services.outputs)
     runner = WorkRunner(services.ledger, {"plan": planner(services), "close": finalizer})
     runner.run()
     lease = services.ledger.claim("shapes", "tester")

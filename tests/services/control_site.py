@@ -11,6 +11,7 @@ from pathlib import Path
 
 from redis import Redis
 
+from maskmill.shared.buckets import Buckets
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Job, JobHead, JobStatus, Options, new_job_id, page_of
@@ -19,6 +20,7 @@ from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.shared.storage.local import LocalStorage
+from maskmill.shared.storage.outputs import Outputs
 from maskmill.shared.storage.protocol import BYTES
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner
@@ -116,7 +118,7 @@ class ControlSite:
         return {
             "plan": Planner(self.settings, self.storage, self.ledger, self.doorbell, BucketReaders(self.settings)),
             "rollup": rollups,
-            "close": Finalizer(self.settings, self.storage, self.ledger, rollups),
+            "close": Finalizer(self.settings, self.storage, self.ledger, rollups, Outputs(Buckets.of(self.settings))),
         }
 
     def runner(self, handlers: Mapping[str, Handler] | None = None) -> WorkRunner:

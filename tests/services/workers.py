@@ -49,20 +49,39 @@ class Workers:
         """Ids of the supervised processes (and their forks) whose command line holds all `words`."""
         return processes_of(self.settings, *words)
 
-    def submit(self, sources: Sequence[Source], options: Options | None = None, *, shard_size: int = 8) -> str:
+    def submit(
+        self,
+        sources: Sequence[Source],
+        options: Options | None = None,
+        *,
+        shard_size: int = 8,
+        output: str | None = None,
+    ) -> str:
         """Accept a job as the API does, and enter it."""
-        job_id = self.accept(sources, options, shard_size=shard_size)
+        job_id = self.accept(sources, options, shard_size=shard_size, output=output)
         head = self.files(job_id).head()
         assert head
         self.ledger.enter(head)
         self.doorbell.ring_control()
         return job_id
 
-    def accept(self, sources: Sequence[Source], options: Options | None = None, *, shard_size: int = 8) -> str:
+    def accept(
+        self,
+        sources: Sequence[Source],
+        options: Options | None = None,
+        *,
+        shard_size: int = 8,
+        output: str | None = None,
+    ) -> str:
         """Store a job as the API does before it enters it."""
         settled = options or Options()
         job = Job(
-            id=new_job_id(), created_at=time.time(), sources=tuple(sources), options=settled, shard_size=shard_size
+            id=new_job_id(),
+            created_at=time.time(),
+            sources=tuple(sources),
+            options=settled,
+            shard_size=shard_size,
+            output=output,
         )
         files = self.files(job.id)
         job, passwords = without_passwords(job)

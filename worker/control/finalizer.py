@@ -28,6 +28,7 @@ from maskmill.shared.jobs.records import (
 from maskmill.shared.ledger import Ledger, Work
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
+from maskmill.shared.storage.outputs import Outputs
 from maskmill.worker.control.runner import InHand
 from maskmill.worker.outcomes import outcome_of
 
@@ -80,6 +81,7 @@ class Finalizer:
     storage: Storage
     ledger: Ledger
     rollups: RollupMaker
+    outputs: Outputs
 
     def run(self, work: Work, in_hand: InHand) -> float | None:
         """Close the job if it is over and still open, and no planner stores pages of it any more."""
@@ -100,6 +102,8 @@ class Finalizer:
             return
         report = _final(status, counts)
         files.store_report(report)
+        if head and head.output and report.state == "completed":
+            JobFiles(self.storage, status.id, self.outputs.of(head.output)).mark_success()
         self.ledger.close(status.id, report.counts, self.settings.keep_seconds)
         files.forget_open()
 

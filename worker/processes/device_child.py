@@ -74,6 +74,7 @@ class DeviceChild:
             owner=self.owner,
             pipeline=pipeline,
             storage=at.storage,
+            outputs=at.outputs,
             ledger=at.ledger,
             doorbell=at.doorbell,
             fetcher=at.fetcher,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from maskmill.shared.buckets import Buckets
 from maskmill.shared.doorbell import CONTROL_QUEUE, LISTEN_SECONDS, Doorbell
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.errors import LedgerUnavailable
@@ -16,6 +17,7 @@ from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage, open_storage, probe_atomic_create
 from maskmill.shared.storage.bucket_reader import BucketReaders
+from maskmill.shared.storage.outputs import Outputs
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner
 from maskmill.worker.control.runner import Handler, WorkRunner
@@ -32,6 +34,7 @@ class WorkerServices:
 
     settings: Settings
     storage: Storage
+    outputs: Outputs
     ledger: Ledger
     doorbell: Doorbell
     fetcher: Fetcher
@@ -46,7 +49,8 @@ def open_services(settings: Settings) -> WorkerServices:
         lease_seconds=settings.lease_seconds,
         window=settings.window_shards,
     )
-    return WorkerServices(settings, storage, ledger, Doorbell(settings), Fetcher(settings, storage, Egress(settings)))
+    fetcher = Fetcher(settings, storage, Egress(settings))
+    return WorkerServices(settings, storage, Outputs(Buckets.of(settings)), ledger, Doorbell(settings), fetcher)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def open_control(settings: Settings, draining: Callable[[], bool]) -> Control:
     handlers: dict[str, Handler] = {
         "plan": Planner(settings, at.storage, at.ledger, at.doorbell, BucketReaders(settings)),
         "rollup": rollups,
-        "close": Finalizer(settings, at.storage, at.ledger, rollups),
+        "close": Finalizer(settings, at.storage, at.ledger, rollups, at.outputs),
     }
     owner = f"{settings.host_name}/control/{os.getpid()}"
     return Control(owner, at.ledger, at.doorbell, WorkRunner(at.ledger, handlers, draining))

@@ -18,6 +18,7 @@ from maskmill.shared.jobs.job_files import JobFiles, count
 from maskmill.shared.jobs.records import Failure, Item, JobHead, PlanPage, page_of
 from maskmill.shared.ledger import Ledger, ShardLease
 from maskmill.shared.storage import Storage
+from maskmill.shared.storage.outputs import Outputs
 from maskmill.worker.patient_storage import PatientStorage
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.retry import patiently
@@ -42,6 +43,7 @@ class KnownJob:
 
     head: JobHead
     passwords: dict[str, str]
+    output: Storage | None
 
 
 @dataclass
@@ -51,6 +53,7 @@ class Claimer:
     owner: str
     pipeline: Pipeline
     storage: Storage
+    outputs: Outputs
     ledger: Ledger
     doorbell: Doorbell
     fetcher: Fetcher
@@ -132,7 +135,7 @@ class Claimer:
         head = files.head()
         if head is None:
             raise KeyNotFound(f"head.json of job {job_id} is not in the storage any more")
-        return KnownJob(head, files.passwords(head))
+        return KnownJob(head, files.passwords(head), self.outputs.of(head.output) if head.output else None)
 
     def _read_page(self, job_id: str, number: int) -> bytes:
         page = self._files(job_id).page_data(number)
@@ -144,7 +147,7 @@ class Claimer:
         if item.failure:
             run.fail(item, item.failure)
         else:
-            files = JobFiles(self.storage, run.lease.job_id)
+            files = JobFiles(self.storage, run.lease.job_id, self._job(run.lease.job_id).output)
             self.pipeline.put(ItemTask(run, item, self.pipeline.model, files, self.fetcher, after))
 
     # A shard whose worker died may hold the input that killed it: one item at a time, each noted before it is touched.
@@ -182,7 +185,14 @@ class Claimer:
             return
         files = self._files(run.lease.job_id)
         files.store_annotations(run.lease.shard, run.annotation_lines())
+        self._store_refs(run)
         self._finish(run.lease, files.commit(run.lease.shard, run.outcomes))
+
+    def _store_refs(self, run: ShardRun) -> None:
+        """Before the commit: who comes after a crash between the two stores them again."""
+        if output := self._job(run.lease.job_id).output:
+            files = JobFiles(self.storage, run.lease.job_id, PatientStorage(output))
+            files.store_refs(run.job, run.lease.shard, run.outcomes)
 
     def _expand(self, held: Held) -> None:
         if self.expander.expand(held, self._files(held.lease.job_id)):

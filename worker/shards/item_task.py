@@ -74,7 +74,7 @@ class ItemTask:
 
     def _store(self, artifact: Artifact) -> None:
         store = self.files.store_artifact
-        for_one_object(self.files.storage, store, artifact.name, artifact.data, artifact.content_type)
+        for_one_object(self.files.results, store, artifact.name, artifact.data, artifact.content_type)
 
     def done(self, done: Done) -> None:
         if self.after:

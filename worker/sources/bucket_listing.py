@@ -84,16 +84,12 @@ def _left_to_list(prefixes: tuple[str, ...], after: str | None) -> Iterator[tupl
         yield prefixes[number], (after or "") if number in of_after else ""
 
 
-def own_prefixes(bucket: str, settings: Settings) -> tuple[str, ...]:
-    """Where in that bucket Maskmill's own storage lies, if it does."""
-    storage = settings.storage_url
-    if not storage.startswith("s3://"):
-        return ()
-    url = ObjectUrl.parse(storage)
-    if url.bucket != bucket:
-        return ()
-    prefix = url.path.strip("/")
-    return (f"{prefix}/",) if prefix else keys.TOPS
+def own_prefixes(bucket: str, settings: Settings, output: str | None) -> tuple[str, ...]:
+    """Where in that bucket Maskmill's own storage, and the job's output, lie if they do."""
+    tops = {settings.storage_url: keys.TOPS, output: (keys.REFS,)}
+    urls = {url: ObjectUrl.parse(url) for url in tops if url and url.startswith("s3://")}
+    prefixes = {url: at.path.strip("/") for url, at in urls.items() if at.bucket == bucket}
+    return tuple(own for url, prefix in prefixes.items() for own in ([f"{prefix}/"] if prefix else tops[url]))
 
 
 def _common_folder(prefixes: tuple[str, ...]) -> str:

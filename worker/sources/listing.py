@@ -38,6 +38,7 @@ class _Places:
     settings: Settings
     buckets: BucketReaders
     left_out: LeftOut
+    output: str | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def entries(
     """
     left_out = LeftOut()
     last: Entry | None = None
-    places = _Places(settings, readers or BucketReaders(settings), left_out)
+    places = _Places(settings, readers or BucketReaders(settings), left_out, job.output)
     for entry in _entries(job, places, start or ListingCursor(), alive):
         if last:
             yield last
@@ -162,7 +163,7 @@ def _of_bucket(root: _Root, source: S3Source, places: _Places, top: str, after: 
         yield root.entry(ObjectBytes(bucket="", key=""), source.url, refused)
         return
     found, newly = after is not None, LeftOut()
-    own = own_prefixes(url.bucket, places.settings)
+    own = own_prefixes(url.bucket, places.settings, places.output)
     for one in list_objects(reader, wanted, after, own, newly, root.alive):
         found = True
         places.left_out.merge(newly.take())
