@@ -1,4 +1,4 @@
-"""Where a job stands: from the ledger, else from what storage holds of it."""
+"""Where a job of the request's tenant stands: from the ledger, else from what storage holds of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field
 from maskmill.api.services import Services
 from maskmill.shared.errors import LedgerUnavailable, NotFound
 from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.keys import job_ref
 from maskmill.shared.jobs.records import JOB_ID_PATTERN, Counts, JobHead, JobStatus
 
 
@@ -37,7 +38,7 @@ def find_status(services: Services, job_id: str) -> JobStatus:
     """
     away: LedgerUnavailable | None = None
     try:
-        if known := services.ledger.status(checked(job_id)):
+        if known := services.ledger.status(ref_of(services, job_id)):
             return known
     except LedgerUnavailable as error:
         away = error
@@ -62,13 +63,24 @@ def find_head(services: Services, job_id: str) -> JobHead:
 
 def find_results(services: Services, job_id: str) -> JobFiles:
     """The files of the job with where its artifacts are; raises NotFound."""
-    output = services.output_of(checked(job_id))
-    return JobFiles(services.storage, job_id, services.outputs.of(output) if output else None)
+    ref = ref_of(services, job_id)
+    output = services.output_of(ref)
+    return JobFiles(services.storage, ref, services.outputs.of(output) if output else None)
 
 
 def files_of(services: Services, job_id: str) -> JobFiles:
     """The files of the job; raises NotFound for what can be no id."""
-    return JobFiles(services.storage, checked(job_id))
+    return JobFiles(services.storage, ref_of(services, job_id))
+
+
+def ref_of(services: Services, job_id: str) -> str:
+    """What the system calls the job of that id of the request's tenant.
+
+    Raises NotFound for what can be no id, so that nothing else of a path reaches ledger or storage.
+    """
+    if not re.fullmatch(JOB_ID_PATTERN, job_id):
+        raise NotFound(f"there is no job {job_id[:60]!r}")
+    return job_ref(services.tenant(), job_id)
 
 
 def queued(job: JobHead) -> JobStatus:
@@ -83,10 +95,3 @@ def queued(job: JobHead) -> JobStatus:
         created_at=job.created_at,
         output=job.output,
     )
-
-
-def checked(job_id: str) -> str:
-    """`job_id` if it can be one; raises NotFound, so that nothing else of a path reaches storage."""
-    if not re.fullmatch(JOB_ID_PATTERN, job_id):
-        raise NotFound(f"there is no job {job_id[:60]!r}")
-    return job_id

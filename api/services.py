@@ -12,11 +12,13 @@ from flask import current_app
 from maskmill.api.admission import Admission
 from maskmill.api.probes import Probe
 from maskmill.api.served_models import served_models
+from maskmill.api.tenants import tenant_of_request
 from maskmill.shared.buckets import Buckets
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.egress.http import Egress
 from maskmill.shared.errors import NotFound
 from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.keys import id_of
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.replies import InteractiveQueue
@@ -44,7 +46,7 @@ class Probes:
 
 @dataclass(frozen=True)
 class Services:
-    """The connections of one API process, and what its threads share."""
+    """The connections of one API process, and what its threads share; `tenant` tells whose request is in hand."""
 
     settings: Settings
     buckets: Buckets
@@ -58,6 +60,7 @@ class Services:
     large_bodies: Admission
     probes: Probes
     output_of: Callable[[str], str | None]
+    tenant: Callable[[], str] = tenant_of_request
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -101,11 +104,11 @@ class Services:
         self.egress.close()
 
 
-def _output_of(storage: Storage, job_id: str) -> str | None:
+def _output_of(storage: Storage, ref: str) -> str | None:
     """Where the job's artifacts go, if not beside it; raises NotFound."""
-    head = JobFiles(storage, job_id).head()
+    head = JobFiles(storage, ref).head()
     if head is None:
-        raise NotFound(f"there is no job {job_id}")
+        raise NotFound(f"there is no job {id_of(ref)}")
     return head.output
 
 

@@ -22,6 +22,7 @@ from benchmarks.pictures import picture_files, repeat
 from benchmarks.processor import cpu_seconds, undisturbed
 from benchmarks.recorded import NAME, record
 from benchmarks.stack import Stack, run_stack
+from maskmill.shared.jobs.keys import DEFAULT_TENANT
 from maskmill.shared.jobs.records import Options
 
 MODEL = "yolo11n-seg"
@@ -56,7 +57,7 @@ def simulated(milliseconds: int) -> None:
             _run(stack, pictures, NAME)
             print(f"\nsimulated device of {milliseconds} ms a picture", flush=True)
             measured = [undisturbed(lambda: _run(stack, pictures, NAME)) for _ in range(SIMULATED_ROUNDS)]
-            outcomes = stack.workers.outcomes(stack.workers.ledger.jobs()[0][0].id)
+            outcomes = stack.workers.outcomes(stack.workers.ledger.jobs(DEFAULT_TENANT)[0][0].id)
     instances = statistics.mean(outcome.instances or 0 for outcome in outcomes)
     rounds, others = [one for one, _ in measured], [share for _, share in measured]
     rates = [one.rate for one in rounds]

@@ -141,7 +141,7 @@ class _Reader:
 
     def __init__(self, held: Services, head: JobHead) -> None:
         self._services, self._head = held, head
-        self._files = JobFiles(held.storage, head.id)
+        self._files = JobFiles(held.storage, head.ref)
         self._over: bool | None = None
         self._page: PlanPage | None = None
 
@@ -169,9 +169,9 @@ class _Reader:
         first = rollup * SHARDS_A_ROLLUP
         if self._files.page(page_of(first)) is None:
             return None
-        finished = self._services.ledger.finished(self._head.id, rollup)
+        finished = self._services.ledger.finished(self._head.ref, rollup)
         failures = {shard for shard, counts in finished.items() if counts["failed"]}
-        _, recovered = self._services.ledger.admitted(self._head.id)
+        _, recovered = self._services.ledger.admitted(self._head.ref)
         if finished and not recovered:
             return failures
         # Nothing is done there, or an earlier ledger knew: then every file that this one has not counted may hold some.

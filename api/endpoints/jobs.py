@@ -18,6 +18,7 @@ from maskmill.api.services import services
 from maskmill.api.submission.accept import accept
 from maskmill.shared.errors import Conflict, IllegalMove, LedgerUnavailable, NotFound
 from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.keys import id_of
 from maskmill.shared.jobs.records import FINAL_STATES, JobHead, JobState, JobStatus
 from maskmill.shared.recovery import enter_stored
 
@@ -97,7 +98,8 @@ def submit(header: SubmitHeader) -> Response:
 @api.get("/jobs", responses={200: JobList})
 def listing(query: JobsQuery) -> Response:
     """List jobs, newest first"""
-    found, more = services().ledger.jobs(query.after, query.limit)
+    held = services()
+    found, more = held.ledger.jobs(held.tenant(), query.after, query.limit)
     return as_json(JobList(jobs=[view(status) for status in found], next=more))
 
 
@@ -137,7 +139,7 @@ def resume(path: JobPath) -> Response:
 
 def _known(job: JobHead) -> JobStatus:
     try:
-        return services().ledger.status(job.id) or find_status(services(), job.id)
+        return services().ledger.status(job.ref) or find_status(services(), job.id)
     except LedgerUnavailable:
         return queued(job)
 
@@ -156,7 +158,7 @@ def _move(files: JobFiles, after: JobState, move: Callable[[str], JobState], und
     try:
         return _answer_moved(files, move)
     except IllegalMove:
-        if find_status(services(), files.job_id).state != after:
+        if find_status(services(), id_of(files.ref)).state != after:
             undo()
         raise
 
@@ -165,14 +167,14 @@ def _answer_moved(files: JobFiles, move: Callable[[str], JobState]) -> Response:
     _move_entered(files, move)
     with contextlib.suppress(LedgerUnavailable):
         services().doorbell.ring_control()
-    return as_json(view(find_status(services(), files.job_id)))
+    return as_json(view(find_status(services(), id_of(files.ref))))
 
 
 def _move_entered(files: JobFiles, move: Callable[[str], JobState]) -> None:
     try:
-        move(files.job_id)
+        move(files.ref)
     except NotFound:
         # Accepted while Redis was away, or lost with it. Its marker may have moved it as it was entered.
         enter_stored(services().ledger, files)
         with contextlib.suppress(IllegalMove):
-            move(files.job_id)
+            move(files.ref)

@@ -25,6 +25,7 @@ from maskmill.shared.errors import (
 )
 from maskmill.shared.jobs.classes import check_named_classes
 from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.keys import id_of, job_ref, tenant_of
 from maskmill.shared.jobs.records import Job, Options, new_job_id
 from maskmill.shared.jobs.sources import PdfOptions, Source
 from maskmill.shared.recovery import enter_stored
@@ -41,8 +42,9 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
     When this returns the job is accepted, whatever becomes of Redis.
     Raises RequestError for what is wrong with the request, StorageUnavailable where nothing can be accepted.
     """
-    job_id = job_request.job_id_of(idempotency_key) if idempotency_key else new_job_id()
-    files = JobFiles(services.storage, job_id)
+    tenant = services.tenant()
+    job_id = job_request.job_id_of(tenant, idempotency_key) if idempotency_key else new_job_id()
+    files = JobFiles(services.storage, job_ref(tenant, job_id))
     # Two requests with one key at the same time must not overwrite each other's uploads.
     folder = secrets.token_hex(8)
     uploads = Uploads(files, services.settings, folder)
@@ -51,7 +53,7 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
         document = _receive(services, uploads)
         wanted = job_request.parse(document)
         digest = job_request.digest(document, uploads.digests)
-        job = earlier or _job(services, uploads, wanted, job_id, digest)
+        job = earlier or _job(services, uploads, wanted, files.ref, digest)
     except BaseException:
         with contextlib.suppress(*STORAGE_ERRORS):
             uploads.discard()
@@ -70,7 +72,7 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
     return accepted
 
 
-def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, digest: str) -> Job:
+def _job(services: Services, uploads: Uploads, wanted: JobRequest, ref: str, digest: str) -> Job:
     job_request.check_sources(wanted, len(uploads.sources), services.buckets)
     if wanted.output is not None:
         services.outputs.check(wanted.output, pointer="/output")
@@ -85,7 +87,8 @@ def _job(services: Services, uploads: Uploads, wanted: JobRequest, job_id: str, 
             sources.append(source)
     uploads.wait()
     job = Job(
-        id=job_id,
+        id=id_of(ref),
+        tenant=tenant_of(ref),
         created_at=time.time(),
         sources=tuple(sources),
         options=options,
@@ -162,4 +165,4 @@ def _announce(services: Services, files: JobFiles, job: Job, *, is_new: bool) ->
         services.doorbell.ring_control()
     except LedgerUnavailable as error:
         # The sweeper finds the open marker and enters the job once Redis is back.
-        log.warning("job %s is accepted but not entered yet: %s", job.id, error.reason)
+        log.warning("job %s is accepted but not entered yet: %s", job.ref, error.reason)

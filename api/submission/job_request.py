@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from maskmill.api.responses.problems import FieldError, InvalidFields
 from maskmill.shared.buckets import Buckets, ObjectUrl
 from maskmill.shared.errors import BodyTooLarge, InvalidRequest, PathRefused, Unavailable, UnknownModel
+from maskmill.shared.jobs.keys import DEFAULT_TENANT
 from maskmill.shared.jobs.records import ID_ALPHABET, Options, model_name
 from maskmill.shared.jobs.sources import PathSource, PdfOptions, S3Source, UrlSource, Wire
 from maskmill.shared.key_patterns import KeyPattern, is_pattern
@@ -119,9 +120,11 @@ def _without_passwords(document: Any) -> Any:
     return [_without_passwords(one) for one in document] if isinstance(document, list) else document
 
 
-def job_id_of(idempotency_key: str) -> str:
-    """The id of the one job that a key makes."""
-    number = int.from_bytes(hashlib.sha256(idempotency_key.encode()).digest())
+def job_id_of(tenant: str, idempotency_key: str) -> str:
+    """The id of the one job that a tenant's key makes."""
+    # A header holds no NUL: no key of the default tenant can read so.
+    whole = idempotency_key if tenant == DEFAULT_TENANT else f"{tenant}\0{idempotency_key}"
+    number = int.from_bytes(hashlib.sha256(whole.encode()).digest())
     return "".join(ID_ALPHABET[(number >> (5 * place)) & 31] for place in range(ID_LENGTH))
 
 

@@ -53,7 +53,7 @@ class Uploads:
         check_count(len(self.sources) + 1, self._settings)
         self._mark()
         safe = self._unique(safe_name(name))
-        key = keys.inputs(self._files.job_id, f"{self._folder}/{len(self.sources):06d}-{safe.rsplit('/', 1)[-1]}")
+        key = keys.inputs(self._files.ref, f"{self._folder}/{len(self.sources):06d}-{safe.rsplit('/', 1)[-1]}")
         held = _Held()
         self._held.append(held)
         checksum = self._copy(pieces, held, pointer)

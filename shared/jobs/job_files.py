@@ -1,7 +1,7 @@
 """JobFiles: the one owner of what a job keeps in storage, what lies where and in which form.
 
-open/ID                    marker: the job is not finished; recovery lists only these
-receiving/ID/FOLDER        marker: a request is storing its uploads; what it leaves behind is removed after a day
+open/REF                   marker: the job is not finished; recovery lists only these
+receiving/REF/FOLDER       marker: a request is storing its uploads; what it leaves behind is removed after a day
 jobs/ID/head.json          the job without its sources: what workers, status and pages need
 jobs/ID/job.json           the job as accepted, immutable; once it is stored the job is accepted
 jobs/ID/paused, cancelled  markers, so that a ledger made anew knows
@@ -19,6 +19,7 @@ Below the URL of a job's output:
 ...                        _res.json and _res.jpg
 _maskmill/ID/N.jsonl       a shard's inputs and results as s3:// URLs, readable as a manifest
 _SUCCESS                   the last job that wrote here is completed
+So lie the jobs of the default tenant; another's lie under tenants/TENANT/jobs/ID/.
 """
 
 from __future__ import annotations
@@ -56,29 +57,29 @@ class JobFiles:
     """
 
     storage: Storage
-    job_id: str
+    ref: str
     output: Storage | None = None
 
     # The job as accepted
 
     def store_job(self, job: Job) -> Job:
         """Accept the job; the job of its id that is accepted, this one or one before. It may be, whatever is raised."""
-        self.storage.put(keys.open_marker(self.job_id), str(job.created_at).encode())
-        stored = self.storage.put(keys.job(self.job_id), job.model_dump_json().encode(), if_absent=True)
+        self.storage.put(keys.open_marker(self.ref), str(job.created_at).encode())
+        stored = self.storage.put(keys.job(self.ref), job.model_dump_json().encode(), if_absent=True)
         # What is there already is another's, or of an own first try that succeeded unheard.
         accepted = job if stored else self.job()
         assert accepted is not None, "it is stored"
-        self.storage.put(keys.head(self.job_id), accepted.head.model_dump_json().encode())
+        self.storage.put(keys.head(self.ref), accepted.head.model_dump_json().encode())
         return accepted
 
     def job(self) -> Job | None:
         """The job as accepted."""
-        data = self._read(keys.job(self.job_id))
+        data = self._read(keys.job(self.ref))
         return Job.model_validate_json(data) if data else None
 
     def head(self) -> JobHead | None:
         """The job without its sources."""
-        data = self._read(keys.head(self.job_id))
+        data = self._read(keys.head(self.ref))
         if data:
             return JobHead.model_validate_json(data)
         # Whoever accepted it died before it was stored.
@@ -87,11 +88,11 @@ class JobFiles:
 
     def is_accepted(self) -> bool:
         """Whether the job is accepted."""
-        return self.storage.size(keys.job(self.job_id)) is not None
+        return self.storage.size(keys.job(self.ref)) is not None
 
     def store_passwords(self, folder: str, passwords: dict[str, str]) -> str:
         """Store passwords of PDFs by the number of their source, "" for all others; the key for the job's head."""
-        key = keys.inputs(self.job_id, f"{folder}/passwords.json")
+        key = keys.inputs(self.ref, f"{folder}/passwords.json")
         self.storage.put(key, json.dumps(passwords).encode())
         return key
 
@@ -102,24 +103,24 @@ class JobFiles:
 
     def mark_receiving(self, folder: str, now: float) -> None:
         """A request begins to store its uploads in that folder of the inputs."""
-        self.storage.put(keys.receiving(self.job_id, folder), str(now).encode())
+        self.storage.put(keys.receiving(self.ref, folder), str(now).encode())
 
     def mark_received(self, folder: str) -> None:
         """The uploads belong to a job now, or are removed."""
-        self.storage.delete(keys.receiving(self.job_id, folder))
+        self.storage.delete(keys.receiving(self.ref, folder))
 
     def is_of_job(self, folder: str) -> bool:
         """Whether what lies in that folder of the inputs belongs to the job as it was accepted."""
         job = self.job()
         sources = job.sources if job else ()
         held = [job.passwords if job else None, *(source.key for source in sources if source.type == "upload")]
-        return any(key and key.startswith(keys.inputs(self.job_id, f"{folder}/")) for key in held)
+        return any(key and key.startswith(keys.inputs(self.ref, f"{folder}/")) for key in held)
 
     # Its plan
 
     def store_page(self, page: PlanPage) -> bool:
         """Store a plan page; False where one is there already."""
-        return self.storage.put(keys.page(self.job_id, page.number), page.encode(), if_absent=True)
+        return self.storage.put(keys.page(self.ref, page.number), page.encode(), if_absent=True)
 
     def page(self, number: int) -> PlanPage | None:
         """A plan page."""
@@ -128,33 +129,33 @@ class JobFiles:
 
     def page_data(self, number: int) -> bytes | None:
         """A plan page as it is stored, for `PlanPage.decode_shard`."""
-        return self._read(keys.page(self.job_id, number))
+        return self._read(keys.page(self.ref, number))
 
     def page_count(self, known: int = 0) -> int:
         """How many plan pages are stored, where `known` are known to be; they are numbered without a gap."""
-        start_after = keys.page(self.job_id, known - 1) if known else ""
-        return known + sum(1 for _ in self.storage.list(keys.pages(self.job_id), start_after))
+        start_after = keys.page(self.ref, known - 1) if known else ""
+        return known + sum(1 for _ in self.storage.list(keys.pages(self.ref), start_after))
 
     def drop_page(self, number: int) -> None:
         """Delete a page that never counted."""
-        self.storage.delete(keys.page(self.job_id, number))
+        self.storage.delete(keys.page(self.ref, number))
 
     def store_chunk(self, chunk: Chunk) -> bool:
         """Store entries for a worker to look into; False where some are there already."""
-        return self.storage.put(keys.chunk(self.job_id, chunk.number), chunk.model_dump_json().encode(), if_absent=True)
+        return self.storage.put(keys.chunk(self.ref, chunk.number), chunk.model_dump_json().encode(), if_absent=True)
 
     def chunk(self, number: int) -> Chunk | None:
         """Entries for a worker to look into."""
-        data = self._read(keys.chunk(self.job_id, number))
+        data = self._read(keys.chunk(self.ref, number))
         return Chunk.model_validate_json(data) if data else None
 
     def store_expansions(self, chunk: int, expansions: Iterable[Expansion]) -> None:
         """Store what the entries of a chunk were found to be, unless another worker has."""
-        self.storage.put(keys.expanded(self.job_id, chunk), encode_lines(expansions), if_absent=True)
+        self.storage.put(keys.expanded(self.ref, chunk), encode_lines(expansions), if_absent=True)
 
     def expansions(self, chunk: int) -> dict[int, Expansion] | None:
         """What the entries of a chunk were found to be, by entry."""
-        data = self._read(keys.expanded(self.job_id, chunk))
+        data = self._read(keys.expanded(self.ref, chunk))
         if data is None:
             return None
         found = map(Expansion.model_validate_json, data.splitlines())
@@ -166,25 +167,25 @@ class JobFiles:
         """Store a shard's outcomes, unless another attempt has; the counts of those that are stored."""
         in_order = sorted(outcomes, key=_number)
         data = encode_lines(in_order)
-        key = keys.outcome(self.job_id, shard)
+        key = keys.outcome(self.ref, shard)
         if self.storage.put(key, data, if_absent=True):
             return count(in_order)
         return count(_decode_outcomes(self.storage.get(key)))
 
     def outcomes(self, shard: int) -> list[Outcome] | None:
         """A shard's outcomes, by number of the item."""
-        data = self._read(keys.outcome(self.job_id, shard))
+        data = self._read(keys.outcome(self.ref, shard))
         return None if data is None else sorted(_decode_outcomes(data), key=_number)
 
     def committed_shards(self, first: int, last: int) -> Iterator[int]:
         """The shards from `first` to before `last` whose outcomes are stored; read by listing."""
-        start_after = keys.outcome(self.job_id, first - 1) if first else ""
-        numbers = map(keys.number_of, self.storage.list(keys.outcomes(self.job_id), start_after))
+        start_after = keys.outcome(self.ref, first - 1) if first else ""
+        numbers = map(keys.number_of, self.storage.list(keys.outcomes(self.ref), start_after))
         return itertools.takewhile(lambda number: number < last, numbers)
 
     def store_annotations(self, shard: int, lines: bytes) -> None:
         """Store a shard's instances."""
-        self.storage.put(keys.annotation(self.job_id, shard), lines)
+        self.storage.put(keys.annotation(self.ref, shard), lines)
 
     @property
     def results(self) -> Storage:
@@ -193,7 +194,7 @@ class JobFiles:
 
     def artifact_key(self, name: str) -> str:
         """Their key there; raises nothing, whatever the name is."""
-        return name if self.output else keys.artifact(self.job_id, name)
+        return name if self.output else keys.artifact(self.ref, name)
 
     def store_artifact(self, name: str, data: bytes, content_type: str) -> None:
         """Store an artifact of an item."""
@@ -203,7 +204,7 @@ class JobFiles:
         """Store a shard's inputs and results where the results are, as a manifest that others read too."""
         if self.output and head.output:
             lines = [_refs(head.output, outcome) for outcome in sorted(outcomes, key=_number) if outcome.artifacts]
-            self.output.put(keys.refs(self.job_id, shard), b"".join(lines), content_type="application/jsonl")
+            self.output.put(keys.refs(keys.id_of(self.ref), shard), b"".join(lines), content_type="application/jsonl")
 
     def mark_success(self) -> None:
         """All that the job wrote to its output is there."""
@@ -212,22 +213,22 @@ class JobFiles:
 
     def store_rollup(self, rollup: Rollup) -> None:
         """Store the counts of a run of shards."""
-        self.storage.put(keys.rollup(self.job_id, rollup.number), rollup.model_dump_json().encode())
+        self.storage.put(keys.rollup(self.ref, rollup.number), rollup.model_dump_json().encode())
 
     def rollup(self, number: int) -> Rollup | None:
         """The counts of a run of shards."""
-        data = self._read(keys.rollup(self.job_id, number))
+        data = self._read(keys.rollup(self.ref, number))
         return Rollup.model_validate_json(data) if data else None
 
     # Its end
 
     def mark_cancelled(self, *, cancelled: bool = True) -> None:
         """A ledger made anew must not run the job again."""
-        self._mark(keys.cancelled(self.job_id), there=cancelled)
+        self._mark(keys.cancelled(self.ref), there=cancelled)
 
     def mark_paused(self, *, paused: bool = True) -> None:
         """A ledger made anew must hold the job."""
-        self._mark(keys.paused(self.job_id), there=paused)
+        self._mark(keys.paused(self.ref), there=paused)
 
     def _mark(self, key: str, *, there: bool) -> None:
         if there:
@@ -237,19 +238,19 @@ class JobFiles:
 
     def is_cancelled(self) -> bool:
         """Whether somebody cancelled the job."""
-        return self.storage.size(keys.cancelled(self.job_id)) is not None
+        return self.storage.size(keys.cancelled(self.ref)) is not None
 
     def is_paused(self) -> bool:
         """Whether somebody paused the job and nobody resumed it."""
-        return self.storage.size(keys.paused(self.job_id)) is not None
+        return self.storage.size(keys.paused(self.ref)) is not None
 
     def store_report(self, report: JobStatus) -> None:
         """Store the final status, unless it is there."""
-        self.storage.put(keys.report(self.job_id), report.model_dump_json().encode(), if_absent=True)
+        self.storage.put(keys.report(self.ref), report.model_dump_json().encode(), if_absent=True)
 
     def report(self) -> JobStatus | None:
         """The final status."""
-        data = self._read(keys.report(self.job_id))
+        data = self._read(keys.report(self.ref))
         return JobStatus.model_validate_json(data) if data else None
 
     def forget_open(self) -> None:
@@ -257,12 +258,12 @@ class JobFiles:
         head = self.head()
         if head and head.passwords:
             self.storage.delete(head.passwords)
-        self.storage.delete(keys.open_marker(self.job_id))
+        self.storage.delete(keys.open_marker(self.ref))
 
     def forget_unaccepted(self, now: float) -> None:
         """Remove the marker of a job that was never accepted, a day after it was set."""
-        if now - _time_in(self._read(keys.open_marker(self.job_id))) > ABANDONED_SECONDS:
-            self.storage.delete(keys.open_marker(self.job_id))
+        if now - _time_in(self._read(keys.open_marker(self.ref))) > ABANDONED_SECONDS:
+            self.storage.delete(keys.open_marker(self.ref))
 
     def _read(self, key: str) -> bytes | None:
         with suppress(KeyNotFound):
@@ -270,8 +271,8 @@ class JobFiles:
         return None
 
 
-def open_job_ids(storage: Storage) -> Iterator[str]:
-    """The jobs that are marked as not finished."""
+def open_refs(storage: Storage) -> Iterator[str]:
+    """The refs of the jobs that are marked as not finished."""
     return (key.removeprefix(keys.OPEN) for key in storage.list(keys.OPEN))
 
 
@@ -282,16 +283,16 @@ def abandoned_uploads(storage: Storage, now: float) -> Iterator[str]:
             began = _time_in(storage.get(marker))
             if now - began < ABANDONED_SECONDS:
                 continue
-            job_id, _, folder = marker.removeprefix(keys.RECEIVING).partition("/")
-            files = JobFiles(storage, job_id)
+            ref, _, folder = marker.removeprefix(keys.RECEIVING).partition("/")
+            files = JobFiles(storage, ref)
             if files.is_of_job(folder):
                 # Whoever accepted the job died before it took the marker back.
                 files.mark_received(folder)
                 continue
-            for key in list(storage.list(keys.inputs(job_id, f"{folder}/"))):
+            for key in list(storage.list(keys.inputs(ref, f"{folder}/"))):
                 storage.delete(key)
             files.mark_received(folder)
-            yield f"{job_id}/{folder}"
+            yield f"{ref}/{folder}"
 
 
 def _time_in(marker: bytes | None) -> float:

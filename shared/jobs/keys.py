@@ -1,65 +1,81 @@
-"""The keys of everything a job stores, relative to the storage URL; JobFiles says what lies under each."""
+"""What the system calls a job, its ref, and the keys of all that it stores, relative to the storage URL.
+
+An id is what a job's tenant calls it: what users see, and what jobs of two tenants may share. A ref is one in the whole
+system: the id of a job of the default tenant, TENANT.ID of any other. The ledger, the markers and what is done for a
+job call it so. JobFiles says what lies under each key.
+"""
+
+import re
+
+DEFAULT_TENANT = "default"
+_TENANT = "[a-z0-9][a-z0-9-]{0,39}"
+TENANT_PATTERN = f"^{_TENANT}$"
 
 # What everything below the storage URL begins with.
 TOPS = ("jobs/", "open/", "receiving/", "interactive/", "probe/", "tenants/")
 OPEN = "open/"
 RECEIVING = "receiving/"
 
-
-def open_marker(job_id: str) -> str:
-    return f"{OPEN}{job_id}"
-
-
-def receiving(job_id: str, folder: str) -> str:
-    return f"{RECEIVING}{job_id}/{folder}"
+# Anything else is the id of a job of the default tenant. _shared.lua of the ledger reads refs too.
+_REF = re.compile(rf"(?!{DEFAULT_TENANT}\.)({_TENANT})\.([0-9a-z]+)")
 
 
-def job(job_id: str) -> str:
-    return f"jobs/{job_id}/job.json"
+def job_ref(tenant: str, job_id: str) -> str:
+    """What the system calls the job of that id and tenant."""
+    return job_id if tenant == DEFAULT_TENANT else f"{tenant}.{job_id}"
 
 
-def head(job_id: str) -> str:
-    return f"jobs/{job_id}/head.json"
+def tenant_of(ref: str) -> str:
+    """The tenant whose job it is."""
+    return _parts(ref)[0]
 
 
-def inputs(job_id: str, name: str) -> str:
-    return f"jobs/{job_id}/inputs/{name}"
+def id_of(ref: str) -> str:
+    """The job's id, as its tenant knows it."""
+    return _parts(ref)[1]
 
 
-def pages(job_id: str) -> str:
-    return f"jobs/{job_id}/plan/"
+def _parts(ref: str) -> tuple[str, str]:
+    found = _REF.fullmatch(ref)
+    return (found[1], found[2]) if found else (DEFAULT_TENANT, ref)
 
 
-def page(job_id: str, number: int) -> str:
-    return f"{pages(job_id)}{number:08d}.jsonl"
+def folder(ref: str) -> str:
+    """What all keys of the job begin with."""
+    tenant, job_id = _parts(ref)
+    return f"jobs/{job_id}/" if tenant == DEFAULT_TENANT else f"tenants/{tenant}/jobs/{job_id}/"
 
 
-def chunk(job_id: str, number: int) -> str:
-    return f"jobs/{job_id}/chunks/{number:08d}.json"
+def open_marker(ref: str) -> str:
+    return f"{OPEN}{ref}"
 
 
-def expanded(job_id: str, number: int) -> str:
-    return f"jobs/{job_id}/expanded/{number:08d}.jsonl"
+def receiving(ref: str, upload: str) -> str:
+    return f"{RECEIVING}{ref}/{upload}"
 
 
-def outcomes(job_id: str) -> str:
-    return f"jobs/{job_id}/outcomes/"
+def job(ref: str) -> str:
+    return f"{folder(ref)}job.json"
 
 
-def outcome(job_id: str, number: int) -> str:
-    return f"{outcomes(job_id)}{number:08d}.jsonl"
+def head(ref: str) -> str:
+    return f"{folder(ref)}head.json"
 
 
-def annotation(job_id: str, number: int) -> str:
-    return f"jobs/{job_id}/annotations/{number:08d}.jsonl"
+def inputs(ref: str, name: str) -> str:
+    return f"{folder(ref)}inputs/{name}"
 
 
-def rollup(job_id: str, number: int) -> str:
-    return f"jobs/{job_id}/rollups/{number:08d}.json"
+def pages(ref: str) -> str:
+    return f"{folder(ref)}plan/"
 
 
-def artifact(job_id: str, name: str) -> str:
-    return f"jobs/{job_id}/artifacts/{name}"
+def page(ref: str, number: int) -> str:
+    return f"{pages(ref)}{number:08d}.jsonl"
+
+
+def chunk(ref: str, number: int) -> str:
+    return f"{folder(ref)}chunks/{number:08d}.json"
 
 
 SUCCESS = "_SUCCESS"
@@ -71,16 +87,40 @@ def refs(job_id: str, shard: int) -> str:
     return f"{REFS}{job_id}/{shard:08d}.jsonl"
 
 
-def cancelled(job_id: str) -> str:
-    return f"jobs/{job_id}/cancelled"
+def expanded(ref: str, number: int) -> str:
+    return f"{folder(ref)}expanded/{number:08d}.jsonl"
 
 
-def paused(job_id: str) -> str:
-    return f"jobs/{job_id}/paused"
+def outcomes(ref: str) -> str:
+    return f"{folder(ref)}outcomes/"
 
 
-def report(job_id: str) -> str:
-    return f"jobs/{job_id}/report.json"
+def outcome(ref: str, number: int) -> str:
+    return f"{outcomes(ref)}{number:08d}.jsonl"
+
+
+def annotation(ref: str, number: int) -> str:
+    return f"{folder(ref)}annotations/{number:08d}.jsonl"
+
+
+def rollup(ref: str, number: int) -> str:
+    return f"{folder(ref)}rollups/{number:08d}.json"
+
+
+def artifact(ref: str, name: str) -> str:
+    return f"{folder(ref)}artifacts/{name}"
+
+
+def cancelled(ref: str) -> str:
+    return f"{folder(ref)}cancelled"
+
+
+def paused(ref: str) -> str:
+    return f"{folder(ref)}paused"
+
+
+def report(ref: str) -> str:
+    return f"{folder(ref)}report.json"
 
 
 def number_of(key: str) -> int:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from maskmill.shared.errors import MaskmillError
 from maskmill.shared.folder_inputs import LeftOut
+from maskmill.shared.jobs.keys import DEFAULT_TENANT, TENANT_PATTERN, job_ref
 from maskmill.shared.jobs.sources import Location, PdfOptions, Source, Wire
 
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -147,13 +148,19 @@ class JobHead(Wire):
     """What workers, status and pages need of a job: all but its sources; stored as head.json."""
 
     version: Literal[1] = 1
-    id: str = Field(pattern=JOB_ID_PATTERN)
+    id: str = Field(pattern=JOB_ID_PATTERN, description="What its tenant calls it.")
+    tenant: str = Field(default=DEFAULT_TENANT, pattern=TENANT_PATTERN)
     created_at: float
     options: Options = Options()
     shard_size: int = Field(ge=1)
     name: str | None = Field(default=None, max_length=200)
     output: str | None = Field(default=None, description="s3://bucket/prefix/ for its artifacts; none: beside the job.")
     passwords: str | None = Field(default=None, description="Where the passwords of its PDFs lie while it runs.")
+
+    @property
+    def ref(self) -> str:
+        """What the system calls it."""
+        return job_ref(self.tenant, self.id)
 
     @property
     def page_size(self) -> int:

@@ -6,20 +6,22 @@ Two rules hold everywhere:
    A ledger that comes back empty is entered again from storage and loses nothing.
 2. Whoever moves something shows the attempt or the token that it was given. A stale one moves nothing.
 
-Each move is one .lua file; _shared.lua, which stands before each of them, holds what several share. Keys, below the
-prefix:
+Each move is one .lua file; _shared.lua, which stands before each of them, holds what several share. A job is called by
+its ref everywhere. Keys, below the prefix:
 
-    jobs, open, ended       all jobs by creation; those whose report is not stored yet; when to forget those that ended
-    job:ID                  state, counts, planner's cursor (hash)
-    job:ID:shards           shards that may be claimed or are: attempt, crashes, owner (hash of JSON); "eN" is chunk N
+    jobs:TENANT             a tenant's jobs by creation
+    open, ended             the jobs whose report is not stored yet; when to forget those that ended
+    job:REF                 state, counts, planner's cursor (hash)
+    job:REF:shards          shards that may be claimed or are: attempt, crashes, owner (hash of JSON); "eN" is chunk N
                             of the listing, which a worker looks into
-    job:ID:ready            those that nobody holds (sorted by number)
-    job:ID:done:G           counts of finished shards whose roll-up G is not stored yet (hash)
-    job:ID:journal          in careful mode: "shard:item" -> times touched and not yet survived
-    leases                  "job/shard" -> when its lease ends
+    job:REF:ready           those that nobody holds (sorted by number)
+    job:REF:done:G          counts of finished shards whose roll-up G is not stored yet (hash)
+    job:REF:journal         in careful mode: "shard:item" -> times touched and not yet survived
+    leases                  "REF/shard" -> when its lease ends
     turns:MODEL, turn       jobs with ready shards, by priority, then by who waited longest
     models                  the models of which something may be ready
-    work:due, work:rows     control work "plan/ID", "rollup/ID/G", "close/ID": when it is due or its lease ends; its row
+    work:due, work:rows     control work "plan/REF", "rollup/REF/G", "close/REF": when it is due or its lease ends;
+                            its row
     work:token              the last token of a lease of control work; the first is the time, in milliseconds
     workers, seen           what each live worker serves (hash of JSON); when it last said so
 """

@@ -48,20 +48,25 @@ end
 
 -- Jobs --------------------------------------------------------------------------------------------------------------
 
+-- As maskmill/shared/jobs/keys.py makes a ref.
+local function tenant_of(ref)
+  return string.match(ref, '^(.+)%.') or 'default'
+end
+
 -- Let the job take part in the claims of its model: highest priority first, then who waited longest.
-local function take_turn(id)
-  local model, priority = unpack(call('HMGET', key('job', id), 'model', 'priority'))
-  call('ZADD', key('turns', model), 'NX', -priority * 1e12 + call('INCR', key('turn')), id)
+local function take_turn(ref)
+  local model, priority = unpack(call('HMGET', key('job', ref), 'model', 'priority'))
+  call('ZADD', key('turns', model), 'NX', -priority * 1e12 + call('INCR', key('turn')), ref)
   call('SADD', key('models'), model)
 end
 
-local function leave_turns(id)
-  call('ZREM', key('turns', call('HGET', key('job', id), 'model')), id)
+local function leave_turns(ref)
+  call('ZREM', key('turns', call('HGET', key('job', ref), 'model')), ref)
 end
 
 -- Make planned shards claimable, up to the window and only once half of it is free. Returns how many.
-local function admit(id)
-  local job = key('job', id)
+local function admit(ref)
+  local job = key('job', ref)
   local state, planned, admitted, window = unpack(call('HMGET', job, 'state', 'shards', 'admitted', 'window'))
   if state ~= 'planning' and state ~= 'running' then return 0 end
   local held = call('HLEN', job .. ':shards')
@@ -74,7 +79,7 @@ local function admit(id)
   end
   if count > 0 then
     call('HSET', job, 'admitted', upto)
-    take_turn(id)
+    take_turn(ref)
   end
   return count
 end
@@ -90,23 +95,23 @@ local function fails_too_often(job)
 end
 
 -- The job ends, however: nothing more of it is claimed, and closing is due.
-local function wind_up(id, state)
-  local job = key('job', id)
+local function wind_up(ref, state)
+  local job = key('job', ref)
   call('HSET', job, 'state', state)
   call('DEL', job .. ':ready')
-  leave_turns(id)
-  wake('close/' .. id)
+  leave_turns(ref)
+  wake('close/' .. ref)
 end
 
 -- Apply the rules by which a job ends by itself. Returns its state.
-local function conclude(id)
-  local job = key('job', id)
+local function conclude(ref)
+  local job = key('job', ref)
   local state, total, shards, done = unpack(call('HMGET', job, 'state', 'total', 'shards', 'shards_done'))
   if state ~= 'planning' and state ~= 'running' then return state end
   if fails_too_often(job) then
-    wind_up(id, 'failed')
+    wind_up(ref, 'failed')
   elseif total ~= '' and shards == done then
-    wind_up(id, 'finalizing')
+    wind_up(ref, 'finalizing')
   elseif total ~= '' then
     call('HSET', job, 'state', 'running')
   end

@@ -1,5 +1,5 @@
 -- Begin or go on with planning a job.
--- ARGV: 1 job id, 2 token of the control work
+-- ARGV: 1 the job's ref, 2 token of the control work
 -- Returns {pages, shards, items, cursor, 1 where the job was entered anew, what was left out}; nil where nothing is to plan
 local job = key('job', ARGV[1])
 local state, total = unpack(call('HMGET', job, 'state', 'total'))

@@ -19,8 +19,8 @@ class WorkMoves(Moves):
         if found is None:
             return None
         name, token, failures, error = found
-        kind, job_id, *rest = str(name).split("/")
-        return Work(kind, job_id, rest[0] if rest else "", token, failures, error)
+        kind, ref, *rest = str(name).split("/")
+        return Work(kind, ref, rest[0] if rest else "", token, failures, error)
 
     def renew_work(self, work: Work, *, progress: bool = False) -> bool:
         """Keep the lease; False where it is lost. `progress` forgets earlier failures."""
@@ -37,15 +37,15 @@ class WorkMoves(Moves):
         """
         return bool(self._move("end_work", work.name, work.token, seconds, error, int(blameless)))
 
-    def is_planned_now(self, job_id: str) -> bool:
+    def is_planned_now(self, ref: str) -> bool:
         """Whether somebody has the planning of the job in hand."""
         with reachable():
-            row = cast("str | None", self._redis.hget(self._key("work", "rows"), f"plan/{job_id}"))
+            row = cast("str | None", self._redis.hget(self._key("work", "rows"), f"plan/{ref}"))
         return row is not None and "token" in json.loads(row)
 
-    def tell_trouble(self, job_id: str, what: str) -> None:
+    def tell_trouble(self, ref: str, what: str) -> None:
         """Note what the job waits for, to be seen in its status for a minute."""
-        self._move("tell_trouble", job_id, what)
+        self._move("tell_trouble", ref, what)
 
     def due_work(self) -> int:
         """How many rows are due."""

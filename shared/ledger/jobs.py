@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from maskmill.shared.connection import reachable, redis_now
 from maskmill.shared.errors import IllegalMove, InvalidRequest, NotFound
+from maskmill.shared.jobs.keys import id_of, job_ref
 from maskmill.shared.jobs.records import (
     JOB_ID_PATTERN,
     MOVES,
@@ -50,92 +51,92 @@ class JobMoves(Moves):
             **dict.fromkeys(ZEROS, 0),
         }
         flat = [part for pair in fields.items() for part in pair]
-        return bool(self._move("enter", job.id, job.created_at, *flat))
+        return bool(self._move("enter", job.ref, job.created_at, *flat))
 
-    def status(self, job_id: str) -> JobStatus | None:
+    def status(self, ref: str) -> JobStatus | None:
         """The job's status, or None where the ledger does not hold it."""
         with reachable():
-            fields = cast(dict[str, str], self._redis.hgetall(self._key("job", job_id)))
+            fields = cast(dict[str, str], self._redis.hgetall(self._key("job", ref)))
             now = redis_now(self._redis)
-        return job_status(job_id, fields, now) if fields else None
+        return job_status(ref, fields, now) if fields else None
 
-    def jobs(self, after: str | None = None, limit: int = 50) -> tuple[list[JobStatus], str | None]:
-        """Up to `limit` jobs, newest first, behind the cursor of the page before; and the cursor of the next page.
+    def jobs(self, tenant: str, after: str | None = None, limit: int = 50) -> tuple[list[JobStatus], str | None]:
+        """Up to `limit` jobs of a tenant, newest first, behind the cursor of the page before; and the next cursor.
 
         A cursor holds when its job is forgotten meanwhile. Raises InvalidRequest for what is none.
         """
         found: list[JobStatus] = []
         while len(found) < limit:
-            ids = self._ids_after(after, limit - len(found))
-            found += filter(None, map(self.status, (job_id for job_id, _ in ids)))
-            if len(ids) == 0:
+            refs = self._refs_after(tenant, after, limit - len(found))
+            found += filter(None, map(self.status, (ref for ref, _ in refs)))
+            if len(refs) == 0:
                 return found, None
-            after = _cursor(*ids[-1])
+            after = _cursor(*refs[-1])
         return found, after
 
-    def _ids_after(self, after: str | None, limit: int) -> list[tuple[str, float]]:
-        jobs, start = self._key("jobs"), 0
+    def _refs_after(self, tenant: str, after: str | None, limit: int) -> list[tuple[str, float]]:
+        jobs, start = self._key("jobs", tenant), 0
         with reachable():
             if after is not None:
                 created, job_id = _parse_cursor(after)
-                rank = self._redis.zrevrank(jobs, job_id)
+                rank = self._redis.zrevrank(jobs, job_ref(tenant, job_id))
                 newer = self._redis.zcount(jobs, created, "+inf")
                 start = int(newer) if rank is None else int(cast(int, rank)) + 1
             found = self._redis.zrevrange(jobs, start, start + limit - 1, withscores=True)
-        return [(str(job_id), float(created)) for job_id, created in cast("list[tuple[str, float]]", found)]
+        return [(str(ref), float(created)) for ref, created in cast("list[tuple[str, float]]", found)]
 
     def open_jobs(self) -> list[str]:
-        """Ids of the jobs whose report is not stored yet."""
+        """Refs of the jobs whose report is not stored yet."""
         with reachable():
             return sorted(cast(set[str], self._redis.smembers(self._key("open"))))
 
-    def are_open(self, job_ids: Iterable[str]) -> list[bool]:
+    def are_open(self, refs: Iterable[str]) -> list[bool]:
         """Whether each of the jobs is entered and its report not stored yet."""
-        asked = list(job_ids)
+        asked = list(refs)
         with reachable():
             return [bool(held) for held in self._redis.smismember(self._key("open"), asked)] if asked else []
 
-    def is_open(self, job_id: str) -> bool:
+    def is_open(self, ref: str) -> bool:
         """Whether the job is entered and its report not stored yet."""
-        return self.are_open([job_id])[0]
+        return self.are_open([ref])[0]
 
-    def cancel(self, job_id: str) -> JobState:
+    def cancel(self, ref: str) -> JobState:
         """Stop a job: nothing more of it is claimed, and running shards stop at their next renewal."""
-        return self._move_to(job_id, "cancelled")
+        return self._move_to(ref, "cancelled")
 
-    def pause(self, job_id: str) -> JobState:
+    def pause(self, ref: str) -> JobState:
         """Hold a job where it is."""
-        return self._move_to(job_id, "paused")
+        return self._move_to(ref, "paused")
 
-    def resume(self, job_id: str) -> JobState:
+    def resume(self, ref: str) -> JobState:
         """Go on with a paused job; one whose last shard ended meanwhile ends."""
-        return self._move_to(job_id, "resume")
+        return self._move_to(ref, "resume")
 
-    def fail(self, job_id: str, failure: Failure) -> JobState:
+    def fail(self, ref: str, failure: Failure) -> JobState:
         """End a job that cannot be planned or run."""
-        return self._move_to(job_id, "failed", failure.model_dump_json())
+        return self._move_to(ref, "failed", failure.model_dump_json())
 
-    def _move_to(self, job_id: str, after: str, error: str = "") -> JobState:
+    def _move_to(self, ref: str, after: str, error: str = "") -> JobState:
         before = [state for state, reach in MOVES.items() if after in reach] if after != "resume" else ["paused"]
-        moved, *state = self._move("move", job_id, after, error, *before)
+        moved, *state = self._move("move", ref, after, error, *before)
         if not state:
-            raise NotFound(f"no job {job_id}")
+            raise NotFound(f"no job {id_of(ref)}")
         if not moved:
             verb = {"cancelled": "cancelled", "paused": "paused", "resume": "resumed"}.get(after, after)
             raise IllegalMove(f"a job that is {state[0]} cannot be {verb}")
         return cast(JobState, state[0])
 
-    def close(self, job_id: str, counts: Counts, keep_seconds: float) -> JobState | None:
+    def close(self, ref: str, counts: Counts, keep_seconds: float) -> JobState | None:
         """The job's report is stored: end it with its counts, and forget it after `keep_seconds`.
 
         Returns its state, None where it is not there; one that is not over was entered anew meanwhile, and goes on.
         """
         final = (counts.planned, counts.succeeded, counts.failed, counts.skipped)
-        return cast("JobState | None", self._move("close", job_id, int(keep_seconds), *final, SHARDS_A_ROLLUP))
+        return cast("JobState | None", self._move("close", ref, int(keep_seconds), *final, SHARDS_A_ROLLUP))
 
 
-def _cursor(job_id: str, created: float) -> str:
-    return f"{created!r}~{job_id}"
+def _cursor(ref: str, created: float) -> str:
+    return f"{created!r}~{id_of(ref)}"
 
 
 def _parse_cursor(text: str) -> tuple[float, str]:

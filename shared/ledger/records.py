@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from maskmill.shared.folder_inputs import LeftOut
+from maskmill.shared.jobs.keys import id_of
 from maskmill.shared.jobs.records import Counts, Failure, JobState, JobStatus, PlanCursor
 from maskmill.shared.jobs.sources import Wire
 
@@ -17,13 +18,13 @@ TROUBLE_SECONDS = 60
 
 @dataclass(frozen=True)
 class Work:
-    """Control work in hand: its kind, its job, what of it, and the token that shows whose it is.
+    """Control work in hand: its kind, its job's ref, what of it, and the token that shows whose it is.
 
     `failures` counts those who had it before and did not bring it to an end, `error` is what the last one said.
     """
 
     kind: str
-    job_id: str
+    ref: str
     part: str
     token: int
     failures: int = 0
@@ -32,7 +33,7 @@ class Work:
     @property
     def name(self) -> str:
         """What the ledger calls it."""
-        return "/".join(filter(None, (self.kind, self.job_id, self.part)))
+        return "/".join(filter(None, (self.kind, self.ref, self.part)))
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,12 @@ class PlannedPages:
 
 @dataclass(frozen=True)
 class ShardLease:
-    """The right to run a shard, or to look into a chunk of the listing where it `expands`.
+    """The right to run a shard of the job `ref`, or to look into a chunk of the listing where it `expands`.
 
     `crashes` counts the workers that died with it; `look` says that its outcomes may be stored already.
     """
 
-    job_id: str
+    ref: str
     shard: int
     attempt: int
     crashes: int
@@ -105,7 +106,7 @@ class ModelCard(Wire):
     input_size: tuple[int, int] | None = None
 
 
-def job_status(job_id: str, fields: Mapping[str, str], now: float) -> JobStatus:
+def job_status(ref: str, fields: Mapping[str, str], now: float) -> JobStatus:
     """The status that a job's hash of the ledger tells at the time `now`."""
     counts = Counts(
         total=int(fields["total"]) if fields["total"] else None,
@@ -120,7 +121,7 @@ def job_status(job_id: str, fields: Mapping[str, str], now: float) -> JobStatus:
     going = fields["state"] in ("planning", "running")
     return JobStatus.model_validate(
         {
-            "id": job_id,
+            "id": id_of(ref),
             "name": fields["name"] or None,
             "state": fields["state"],
             "model": fields["model"],

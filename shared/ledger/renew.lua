@@ -1,5 +1,5 @@
 -- Keep a lease, and learn the job's state.
--- ARGV: 1 job id, 2 shard, 3 attempt, 4 lease seconds, 5 what the worker waits for, or ''
+-- ARGV: 1 the job's ref, 2 shard, 3 attempt, 4 lease seconds, 5 what the worker waits for, or ''
 -- Returns the job's state, or nil where the lease is lost.
 local job, member = key('job', ARGV[1]), ARGV[1] .. '/' .. ARGV[2]
 local entry = call('HGET', job .. ':shards', ARGV[2])

@@ -192,18 +192,18 @@ class TestBrokenOff:
     def test_the_sweeper_removes_what_is_a_day_old(self, services: Services) -> None:
         files = JobFiles(services.storage, "0123456789")
         files.mark_receiving("folder", time.time() - ABANDONED_SECONDS - 1)
-        services.storage.put(keys.inputs(files.job_id, "folder/000000-a.jpg"), NEVER)
-        services.storage.put(keys.open_marker(files.job_id), str(time.time() - ABANDONED_SECONDS - 1).encode())
+        services.storage.put(keys.inputs(files.ref, "folder/000000-a.jpg"), NEVER)
+        services.storage.put(keys.open_marker(files.ref), str(time.time() - ABANDONED_SECONDS - 1).encode())
         sweeper(services).recover()
         assert list(services.storage.list()) == []
 
     def test_a_marker_without_a_job_goes_after_a_day_and_not_before(self, services: Services) -> None:
         now = time.time()
         files = JobFiles(services.storage, "0123456789")
-        services.storage.put(keys.open_marker(files.job_id), str(now).encode())
+        services.storage.put(keys.open_marker(files.ref), str(now).encode())
         files.forget_unaccepted(now + ABANDONED_SECONDS - 1)
         sweeper(services).recover()
-        assert list(services.storage.list()) == [keys.open_marker(files.job_id)]
+        assert list(services.storage.list()) == [keys.open_marker(files.ref)]
         files.forget_unaccepted(now + ABANDONED_SECONDS + 1)
         assert list(services.storage.list()) == []
 

@@ -20,6 +20,7 @@ from maskmill.api import create_app
 from maskmill.api.services import Services
 from maskmill.client.multipart_form import Attachment, Form
 from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.keys import DEFAULT_TENANT
 from maskmill.shared.jobs.records import Counts, Job, JobStatus
 from maskmill.shared.jobs.sources import PathSource, UploadSource, UrlSource
 from maskmill.shared.settings import Settings
@@ -211,7 +212,7 @@ def test_the_same_key_and_request_make_one_job(web: FlaskClient, services: Servi
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json["id"] == second.json["id"]
     assert [name for name in services.storage.list() if "inputs" in name] == inputs
-    assert len(services.ledger.jobs()[0]) == 1
+    assert len(services.ledger.jobs(DEFAULT_TENANT)[0]) == 1
 
 
 def test_a_key_used_for_another_request_is_refused_and_harms_nothing(web: FlaskClient, services: Services) -> None:
@@ -375,7 +376,7 @@ def test_without_storage_nothing_is_accepted(services: Services) -> None:
     assert answer.status_code == 503
     assert answer.json["code"] == "storage_unavailable"
     assert answer.headers["Retry-After"]
-    assert not services.ledger.jobs()[0]
+    assert not services.ledger.jobs(DEFAULT_TENANT)[0]
 
 
 JSON = st.recursive(

@@ -35,11 +35,11 @@ class Slow:
 
     def run(self, work: Work, _in_hand: InHand) -> float | None:
         self.begun.append(work.token)
-        assert self.site.ledger.begin_plan(work.job_id, work)
+        assert self.site.ledger.begin_plan(work.ref, work)
         if len(self.begun) == 1:
             self.go.wait(30)
         page = PlannedPages(1, 1, 1, PlanCursor(listing=ListingCursor(source=1)))
-        self.told.append(self.site.ledger.add_pages(work.job_id, work, 0, page)[0])
+        self.told.append(self.site.ledger.add_pages(work.ref, work, 0, page)[0])
         return None
 
     def give_up(self, _work: Work, _reason: str) -> float | None:
@@ -238,8 +238,8 @@ def open_jobs(site: ControlSite, count: int) -> None:
         assert patient.enter(JobHead(id=new_job_id(), created_at=time.time(), shard_size=1))
         work = patient.claim_work()
         assert work
-        assert patient.begin_plan(work.job_id, work)
-        patient.add_pages(work.job_id, work, 0, PlannedPages(1, 1, 1, None))
+        assert patient.begin_plan(work.ref, work)
+        patient.add_pages(work.ref, work, 0, PlannedPages(1, 1, 1, None))
         patient.end_work(work)
         assert patient.claim("shapes", "in no hurry")
     patient.disconnect()
@@ -268,7 +268,7 @@ def test_a_lease_that_is_over_is_freed_and_rung_for(site: ControlSite) -> None:
     wait_until(lambda: site.sweeper().sweep() or site.doorbell.waiting(bells), 10)
     freed = site.ledger.claim("shapes", "another")
     assert freed
-    assert (freed.job_id, freed.crashes) == (job_id, 1)
+    assert (freed.ref, freed.crashes) == (job_id, 1)
 
 
 def test_control_work_that_is_due_is_rung_for(site: ControlSite) -> None:

@@ -12,6 +12,7 @@ from werkzeug.routing import Rule
 
 from maskmill.api import create_app
 from maskmill.api.services import Services
+from maskmill.shared.jobs.keys import DEFAULT_TENANT
 from tests.services.api_server import ApiServer
 
 ARGUMENTS = {"job_id": "0123456789", "name": "x.json", "number": 0, "filename": "x.js", "doc_type": "swagger"}
@@ -47,7 +48,7 @@ def test_nothing_is_submitted_by_another_name(api_server: ApiServer, services: S
             client.request("POST", "/v1/jobs", body, {"Host": host})
             statuses[host] = client.getresponse().status
     assert statuses == {"evil.example": 421, address: 202}
-    assert len(services.ledger.jobs()[0]) == 1
+    assert len(services.ledger.jobs(DEFAULT_TENANT)[0]) == 1
 
 
 @pytest.mark.parametrize(

@@ -64,14 +64,14 @@ def test_a_large_job_that_is_planned_gives_way_to_what_is_due(services: WorkerSe
     small = accept(services, tmp_path / "small", 1)
     work = services.ledger.claim_work()
     assert work
-    assert work.job_id == large.id
+    assert work.ref == large.id
     again = planner(services).run(work, InHand(work))
     assert again == 0
     assert planned(services, large) == SHARDS_A_PAGE
     services.ledger.put_off_work(work, again)
     following = services.ledger.claim_work()
     assert following
-    assert following.job_id == small.id
+    assert following.ref == small.id
 
 
 def test_jobs_that_give_way_to_each_other_are_planned_whole(services: WorkerServices, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from maskmill.shared.errors import IllegalMove, InvalidRequest, LedgerUnavailable, NotFound
+from maskmill.shared.jobs.keys import DEFAULT_TENANT
 from maskmill.shared.jobs.records import (
     SHARDS_A_ROLLUP,
     Counts,
@@ -36,17 +37,17 @@ def ledger(redis_url: str) -> Iterator[Ledger]:
     ledger.disconnect()
 
 
-def head(created_at: float | None = None, **options: object) -> JobHead:
-    created = time.time() if created_at is None else created_at
-    return JobHead(id=new_job_id(), created_at=created, options=Options.model_validate(options), shard_size=10)
+def head(tenant: str = DEFAULT_TENANT, **options: object) -> JobHead:
+    settled = Options.model_validate(options)
+    return JobHead(id=new_job_id(), tenant=tenant, created_at=time.time(), options=settled, shard_size=10)
 
 
-def enter(ledger: Ledger, shards: int = 0, *, end: bool = True, **options: object) -> str:
-    job = head(**options)
+def enter(ledger: Ledger, shards: int = 0, *, end: bool = True, tenant: str = DEFAULT_TENANT, **options: object) -> str:
+    job = head(tenant, **options)
     assert ledger.enter(job)
     if shards:
-        plan(ledger, job.id, shards, end=end)
-    return job.id
+        plan(ledger, job.ref, shards, end=end)
+    return job.ref
 
 
 def take(ledger: Ledger, name: str) -> Work:
@@ -135,7 +136,7 @@ def test_a_lease_that_is_not_renewed_is_free_again_and_its_holder_is_fenced_off(
     lost = claim(ledger)
     assert not lost.look
     time.sleep(LEASE_SECONDS + 0.05)
-    assert ledger.expire() == [(lost.job_id, "0")]
+    assert ledger.expire() == [(lost.ref, "0")]
     again = claim(ledger)
     assert (again.attempt, again.crashes, again.look) == (2, 1, True)
     assert ledger.renew(lost) is None
@@ -163,14 +164,14 @@ def test_a_small_job_does_not_wait_behind_a_large_one(ledger: Ledger) -> None:
     large = enter(ledger, shards=4)
     claim(ledger)
     small = enter(ledger, shards=1)
-    assert small in {claim(ledger).job_id, claim(ledger).job_id}
-    assert {claim(ledger).job_id, claim(ledger).job_id} == {large}
+    assert small in {claim(ledger).ref, claim(ledger).ref}
+    assert {claim(ledger).ref, claim(ledger).ref} == {large}
 
 
 def test_a_higher_priority_goes_first(ledger: Ledger) -> None:
     enter(ledger, shards=2)
     urgent = enter(ledger, shards=2, priority=5)
-    assert [claim(ledger).job_id, claim(ledger).job_id] == [urgent, urgent]
+    assert [claim(ledger).ref, claim(ledger).ref] == [urgent, urgent]
 
 
 def test_nothing_of_a_cancelled_job_is_claimed_and_its_runners_hear_of_it(ledger: Ledger) -> None:
@@ -191,7 +192,7 @@ def test_a_paused_job_holds_and_goes_on(ledger: Ledger) -> None:
     assert ledger.release(running)
     assert claim_or_none(ledger) is None
     assert ledger.resume(job_id) == "running"
-    assert claim(ledger).job_id == job_id
+    assert claim(ledger).ref == job_id
 
 
 def test_a_job_whose_last_shards_ended_while_it_was_paused_ends_when_it_is_resumed(ledger: Ledger) -> None:
@@ -224,7 +225,7 @@ def test_a_job_paused_while_it_is_planned_is_planned_on_when_it_is_resumed(ledge
     assert ledger.claim_work() is None
     assert ledger.resume(job_id) == "planning"
     plan(ledger, job_id, 3)
-    assert claim(ledger).job_id == job_id
+    assert claim(ledger).ref == job_id
 
 
 # Planning
@@ -481,6 +482,45 @@ def test_a_million_items_cost_redis_a_few_hundred_kilobytes_at_most(ledger: Ledg
     assert status_of(ledger, job_id).counts.planned == 1_008_000
 
 
+# Tenants
+
+
+def end(ledger: Ledger, ref: str) -> None:
+    """Close the job that is over, and let Redis forget it."""
+    ledger.end_work(take(ledger, f"close/{ref}"))
+    assert ledger.close(ref, Counts(total=0), 1)
+    wait_until(lambda: ledger.status(ref) is None, 5)
+
+
+def keys_left(redis_url: str) -> set[str]:
+    with Redis.from_url(redis_url, decode_responses=True) as client:
+        return set(client.keys())
+
+
+def test_two_tenants_jobs_of_the_same_id_are_two(ledger: Ledger) -> None:
+    job = head()
+    other = job.model_copy(update={"tenant": "acme"})
+    assert ledger.enter(job)
+    assert ledger.enter(other)
+    assert ledger.cancel(other.ref) == "cancelled"
+    assert (status_of(ledger, job.ref).state, status_of(ledger, other.ref).state) == ("queued", "cancelled")
+    assert status_of(ledger, other.ref).id == job.id
+    assert ledger.open_jobs() == [job.ref, other.ref]
+
+
+def test_nothing_is_left_once_the_jobs_of_all_tenants_are_over_and_forgotten(ledger: Ledger, redis_url: str) -> None:
+    refs = [enter(ledger, shards=2, tenant=tenant) for tenant in (DEFAULT_TENANT, "acme", "small")]
+    for lease in [claim(ledger) for _ in range(5)]:
+        ledger.finish(lease, {"succeeded": 10})
+    # The last has a shard that nobody claimed.
+    ledger.cancel(refs[2])
+    for ref in refs:
+        end(ledger, ref)
+    assert claim_or_none(ledger) is None
+    ledger.forget()
+    assert keys_left(redis_url) == {"test:turn", "test:work:token"}
+
+
 # The list of jobs
 
 
@@ -497,19 +537,19 @@ def expire_job(ledger: Ledger, job_id: str) -> None:
 
 def test_jobs_are_listed_newest_first_page_by_page(ledger: Ledger) -> None:
     ids = [enter(ledger) for _ in range(5)]
-    first, cursor = ledger.jobs(limit=3)
-    rest, end = ledger.jobs(after=cursor, limit=3)
+    first, cursor = ledger.jobs(DEFAULT_TENANT, limit=3)
+    rest, end = ledger.jobs(DEFAULT_TENANT, after=cursor, limit=3)
     assert [status.id for status in first + rest] == ids[::-1]
     assert end is None
 
 
 def test_a_page_goes_on_where_the_one_before_it_ended_though_that_job_is_forgotten(ledger: Ledger) -> None:
     ids = [enter(ledger) for _ in range(6)][::-1]
-    first, cursor = ledger.jobs(limit=3)
+    first, cursor = ledger.jobs(DEFAULT_TENANT, limit=3)
     expire_job(ledger, first[-1].id)
-    assert ids_of(ledger.jobs(after=cursor)) == ids[3:]
+    assert ids_of(ledger.jobs(DEFAULT_TENANT, after=cursor)) == ids[3:]
     ledger.forget()
-    assert ids_of(ledger.jobs(after=cursor)) == ids[3:]
+    assert ids_of(ledger.jobs(DEFAULT_TENANT, after=cursor)) == ids[3:]
 
 
 def test_jobs_that_redis_forgot_shorten_no_page_and_leave_the_list(ledger: Ledger, redis_url: str) -> None:
@@ -518,19 +558,40 @@ def test_jobs_that_redis_forgot_shorten_no_page_and_leave_the_list(ledger: Ledge
         ledger.cancel(job_id)
         ledger.close(job_id, Counts(total=0), 1)
     wait_until(lambda: not any(map(ledger.status, ids[1:3])), 5)
-    assert ids_of(ledger.jobs(limit=3)) == [ids[0], *ids[3:5]]
+    assert ids_of(ledger.jobs(DEFAULT_TENANT, limit=3)) == [ids[0], *ids[3:5]]
     with Redis.from_url(redis_url) as client:
-        assert client.zcard("test:jobs") == 6
+        assert client.zcard("test:jobs:default") == 6
         ledger.forget()
-        assert client.zcard("test:jobs") == 4
-    assert ids_of(ledger.jobs(limit=3)) == [ids[0], *ids[3:5]]
+        assert client.zcard("test:jobs:default") == 4
+    assert ids_of(ledger.jobs(DEFAULT_TENANT, limit=3)) == [ids[0], *ids[3:5]]
+
+
+def test_a_tenants_list_holds_its_own_jobs_only(ledger: Ledger) -> None:
+    own, others = [], []
+    for _ in range(4):
+        own.append(enter(ledger, tenant="acme"))
+        others.append(enter(ledger))
+    first, cursor = ledger.jobs("acme", limit=3)
+    assert cursor
+    assert "acme" not in cursor
+    rest, last = ledger.jobs("acme", after=cursor, limit=3)
+    assert [f"acme.{status.id}" for status in first + rest] == own[::-1]
+    assert last is None
+    assert ids_of(ledger.jobs(DEFAULT_TENANT)) == others[::-1]
+    assert ids_of(ledger.jobs("nobody")) == []
+    # A cursor tells a time: where another tenant uses it, it finds its own jobs before that.
+    assert ids_of(ledger.jobs(DEFAULT_TENANT, after=cursor)) == [others[0]]
+    expire_job(ledger, own[3])
+    ledger.forget()
+    assert [f"acme.{job_id}" for job_id in ids_of(ledger.jobs("acme"))] == own[2::-1]
+    assert ids_of(ledger.jobs(DEFAULT_TENANT)) == others[::-1]
 
 
 @pytest.mark.parametrize("cursor", ["", "01hx", "~", "nan~01hxnosuchjob", "yesterday~01hxnosuchjob"])
 def test_a_cursor_that_is_none_is_an_invalid_request(ledger: Ledger, cursor: str) -> None:
     enter(ledger)
     with pytest.raises(InvalidRequest, match="take `next` of the page before") as caught:
-        ledger.jobs(after=cursor)
+        ledger.jobs(DEFAULT_TENANT, after=cursor)
     assert caught.value.pointer == "?after"
 
 

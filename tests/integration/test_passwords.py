@@ -121,7 +121,7 @@ def test_while_it_runs_one_file_holds_it_and_that_goes_with_the_job(web: FlaskCl
     assert holding == [head.passwords]
     files.forget_open()
     assert [key for key in services.storage.list() if MARK in services.storage.get(key)] == []
-    assert services.storage.size(keys.job(files.job_id))
+    assert services.storage.size(keys.job(files.ref))
 
 
 def test_a_replay_with_another_password_is_the_same_request(web: FlaskClient, services: Services) -> None:

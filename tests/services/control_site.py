@@ -14,6 +14,7 @@ from redis import Redis
 from maskmill.shared.buckets import Buckets
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.keys import DEFAULT_TENANT
 from maskmill.shared.jobs.records import Job, JobHead, JobStatus, Options, new_job_id, page_of
 from maskmill.shared.jobs.sources import Source, UrlSource
 from maskmill.shared.ledger import Ledger
@@ -129,11 +130,18 @@ class ControlSite:
         """A sweeper."""
         return Sweeper(self.settings, self.storage, self.ledger, self.doorbell)
 
-    def files(self, job_id: str) -> JobFiles:
+    def files(self, ref: str) -> JobFiles:
         """The job's files."""
-        return JobFiles(self.storage, job_id)
+        return JobFiles(self.storage, ref)
 
-    def accept(self, sources: Sequence[Source] | int, *, shard_size: int = 1, **options: object) -> JobHead:
+    def accept(
+        self,
+        sources: Sequence[Source] | int,
+        *,
+        shard_size: int = 1,
+        tenant: str = DEFAULT_TENANT,
+        **options: object,
+    ) -> JobHead:
         """Store a job as the API does: of these sources, or of so many pictures behind URLs."""
         given = (
             [UrlSource(url=f"http://example.com/{number}.jpg") for number in range(sources)]
@@ -142,36 +150,44 @@ class ControlSite:
         )
         job = Job(
             id=new_job_id(),
+            tenant=tenant,
             created_at=time.time(),
             sources=tuple(given),
             options=Options.model_validate(options),
             shard_size=shard_size,
         )
-        assert self.files(job.id).store_job(job)
+        assert self.files(job.ref).store_job(job)
         return job.head
 
-    def submit(self, sources: Sequence[Source] | int, *, shard_size: int = 1, **options: object) -> str:
-        """Accept a job and enter it."""
-        head = self.accept(sources, shard_size=shard_size, **options)
+    def submit(
+        self,
+        sources: Sequence[Source] | int,
+        *,
+        shard_size: int = 1,
+        tenant: str = DEFAULT_TENANT,
+        **options: object,
+    ) -> str:
+        """Accept a job and enter it; its ref."""
+        head = self.accept(sources, shard_size=shard_size, tenant=tenant, **options)
         assert self.ledger.enter(head)
-        return head.id
+        return head.ref
 
-    def plan(self, items: int, *, shard_size: int = 1) -> str:
-        """Submit a job of so many pictures, and plan it."""
-        job_id = self.submit(items, shard_size=shard_size)
+    def plan(self, items: int, *, shard_size: int = 1, tenant: str = DEFAULT_TENANT) -> str:
+        """Submit a job of so many pictures, and plan it; its ref."""
+        ref = self.submit(items, shard_size=shard_size, tenant=tenant)
         self.runner().run()
-        assert self.status(job_id).counts.total == items
-        return job_id
+        assert self.status(ref).counts.total == items
+        return ref
 
-    def status(self, job_id: str) -> JobStatus:
+    def status(self, ref: str) -> JobStatus:
         """The job's status in the ledger."""
-        status = self.ledger.status(job_id)
+        status = self.ledger.status(ref)
         assert status
         return status
 
-    def report(self, job_id: str) -> JobStatus:
+    def report(self, ref: str) -> JobStatus:
         """The job's report."""
-        report = self.files(job_id).report()
+        report = self.files(ref).report()
         assert report
         return report
 
@@ -180,16 +196,16 @@ class ControlSite:
         for name in self.redis.zrange(f"{PREFIX}:work:due", 0, -1):
             self.redis.zadd(f"{PREFIX}:work:due", {name: 0}, xx=True)
 
-    def work(self, job_id: str, shards: int, *, store_from: int = 0) -> list[int]:
+    def work(self, ref: str, shards: int, *, store_from: int = 0) -> list[int]:
         """Claim so many shards and commit them as a worker does, every tenth item failed; those that were run.
 
         Outcomes of the shards before `store_from` are not stored, as if they had been tidied away.
         """
-        files, ran = self.files(job_id), []
+        files, ran = self.files(ref), []
         for _ in range(shards):
             lease = self.ledger.claim("shapes", "worker")
             assert lease
-            assert lease.job_id == job_id
+            assert lease.ref == ref
             stored = files.outcomes(lease.shard) if lease.look else None
             if stored is None:
                 ran.append(lease.shard)

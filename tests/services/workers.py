@@ -14,6 +14,7 @@ from maskmill.api.submission.accept import without_passwords
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.job_files import JobFiles
+from maskmill.shared.jobs.keys import DEFAULT_TENANT
 from maskmill.shared.jobs.records import FINAL_STATES, Item, Job, JobStatus, Options, Outcome, new_job_id
 from maskmill.shared.jobs.sources import Source
 from maskmill.shared.ledger import Ledger
@@ -56,14 +57,15 @@ class Workers:
         *,
         shard_size: int = 8,
         output: str | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> str:
-        """Accept a job as the API does, and enter it."""
-        job_id = self.accept(sources, options, shard_size=shard_size, output=output)
-        head = self.files(job_id).head()
+        """Accept a job as the API does, and enter it; its ref."""
+        ref = self.accept(sources, options, shard_size=shard_size, output=output, tenant=tenant)
+        head = self.files(ref).head()
         assert head
         self.ledger.enter(head)
         self.doorbell.ring_control()
-        return job_id
+        return ref
 
     def accept(
         self,
@@ -72,56 +74,57 @@ class Workers:
         *,
         shard_size: int = 8,
         output: str | None = None,
+        tenant: str = DEFAULT_TENANT,
     ) -> str:
-        """Store a job as the API does before it enters it."""
-        settled = options or Options()
+        """Store a job as the API does before it enters it; its ref."""
         job = Job(
             id=new_job_id(),
+            tenant=tenant,
             created_at=time.time(),
             sources=tuple(sources),
-            options=settled,
+            options=options or Options(),
             shard_size=shard_size,
             output=output,
         )
-        files = self.files(job.id)
+        files = self.files(job.ref)
         job, passwords = without_passwords(job)
         key = files.store_passwords("passwords", passwords) if passwords else None
         files.store_job(job.model_copy(update={"passwords": key}))
-        return job.id
+        return job.ref
 
-    def files(self, job_id: str) -> JobFiles:
+    def files(self, ref: str) -> JobFiles:
         """The job's files."""
-        return JobFiles(self.storage, job_id)
+        return JobFiles(self.storage, ref)
 
-    def wait(self, job_id: str, seconds: float = 120) -> JobStatus:
+    def wait(self, ref: str, seconds: float = 120) -> JobStatus:
         """The job's report, once it is written."""
-        wait_until(lambda: self.storage.size(keys.report(job_id)) is not None, seconds)
-        wait_until(lambda: self.storage.size(keys.open_marker(job_id)) is None, seconds)
-        return JobStatus.model_validate_json(self.storage.get(keys.report(job_id)))
+        wait_until(lambda: self.storage.size(keys.report(ref)) is not None, seconds)
+        wait_until(lambda: self.storage.size(keys.open_marker(ref)) is None, seconds)
+        return JobStatus.model_validate_json(self.storage.get(keys.report(ref)))
 
-    def wait_for_progress(self, job_id: str, done: int, seconds: float = 60) -> None:
+    def wait_for_progress(self, ref: str, done: int, seconds: float = 60) -> None:
         """Return once `done` items have their outcome."""
 
         def far_enough() -> bool:
-            status = self.ledger.status(job_id)
+            status = self.ledger.status(ref)
             return status is not None and (status.counts.done >= done or status.state in FINAL_STATES)
 
         wait_until(far_enough, seconds)
 
-    def outcomes(self, job_id: str) -> list[Outcome]:
+    def outcomes(self, ref: str) -> list[Outcome]:
         """Every outcome that is stored, in order."""
-        numbers = [keys.number_of(key) for key in self.storage.list(keys.outcomes(job_id))]
-        return [outcome for number in numbers for outcome in self.files(job_id).outcomes(number) or ()]
+        numbers = [keys.number_of(key) for key in self.storage.list(keys.outcomes(ref))]
+        return [outcome for number in numbers for outcome in self.files(ref).outcomes(number) or ()]
 
-    def items(self, job_id: str) -> list[Item]:
+    def items(self, ref: str) -> list[Item]:
         """Every item that is planned, in order."""
-        files = self.files(job_id)
+        files = self.files(ref)
         pages = [files.page(number) for number in range(files.page_count())]
         return [item for page in pages if page for item in page.items]
 
-    def artifacts(self, job_id: str) -> dict[str, bytes]:
+    def artifacts(self, ref: str) -> dict[str, bytes]:
         """Every artifact by its name."""
-        top = keys.artifact(job_id, "")
+        top = keys.artifact(ref, "")
         return {key.removeprefix(top): self.storage.get(key) for key in self.storage.list(top)}
 
 

@@ -12,6 +12,7 @@ from maskmill.api.submission.job_request import check_sources, choose_model, dig
 from maskmill.api.submission.uploads import NAME_BYTES, safe_name
 from maskmill.shared.buckets import Buckets
 from maskmill.shared.errors import InvalidRequest, PathRefused, UnknownModel
+from maskmill.shared.jobs.keys import DEFAULT_TENANT
 from maskmill.shared.jobs.records import Job
 from maskmill.shared.settings import Settings
 
@@ -60,11 +61,17 @@ def test_the_default_model_is_the_settings_first_whether_a_name_or_a_path() -> N
 
 
 def test_an_idempotency_key_always_makes_the_same_valid_id() -> None:
-    ids = [job_id_of(key) for key in ("a", "b", "a", "ü")]
+    ids = [job_id_of(DEFAULT_TENANT, key) for key in ("a", "b", "a", "ü")]
     assert ids[0] == ids[2]
     assert len(set(ids)) == 3
     for job_id in ids:
         assert Job(id=job_id, created_at=0, sources=(), shard_size=1).id == job_id
+
+
+def test_an_idempotency_key_of_two_tenants_makes_two_ids_and_the_default_tenants_are_as_they_ever_were() -> None:
+    ids = {tenant: job_id_of(tenant, "a key") for tenant in (DEFAULT_TENANT, "acme", "acme-2")}
+    assert len(set(ids.values())) == 3
+    assert ids[DEFAULT_TENANT] == "dy7pccwt8ghctw2gyd954jg2"
 
 
 def test_requests_differ_by_document_by_file_name_and_by_bytes() -> None:

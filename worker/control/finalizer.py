@@ -53,9 +53,9 @@ class RollupMaker:
     def run(self, work: Work, _in_hand: InHand) -> float | None:
         """Store the roll-up whose last shard was committed."""
         number = int(work.part)
-        finished = self.ledger.finished(work.job_id, number)
+        finished = self.ledger.finished(work.ref, number)
         if len(finished) == SHARDS_A_ROLLUP:
-            self.make(JobFiles(self.storage, work.job_id), number, SHARDS_A_ROLLUP)
+            self.make(JobFiles(self.storage, work.ref), number, SHARDS_A_ROLLUP)
         return None
 
     def give_up(self, _work: Work, _reason: str) -> float | None:
@@ -65,11 +65,11 @@ class RollupMaker:
     def make(self, files: JobFiles, number: int, shards: int) -> Rollup:
         """Store the roll-up of so many shards, all of which are committed."""
         first = number * SHARDS_A_ROLLUP
-        known = {} if self.recounts() else self.ledger.finished(files.job_id, number)
+        known = {} if self.recounts() else self.ledger.finished(files.ref, number)
         missing = [shard for shard in range(first, first + shards) if shard not in known]
         rollup = _sum_up(number, itertools.chain(known.items(), _stored_counts(files, missing)))
         files.store_rollup(rollup)
-        self.ledger.forget_finished(files.job_id, number)
+        self.ledger.forget_finished(files.ref, number)
         return rollup
 
 
@@ -85,17 +85,16 @@ class Finalizer:
 
     def run(self, work: Work, in_hand: InHand) -> float | None:
         """Close the job if it is over and still open, and no planner stores pages of it any more."""
-        job_id = work.job_id
-        status = self.ledger.status(job_id)
-        if status is None or not self.ledger.is_open(job_id) or not _is_over(status):
+        ref = work.ref
+        status = self.ledger.status(ref)
+        if status is None or not self.ledger.is_open(ref) or not _is_over(status):
             return None
-        if status.state != "finalizing" and self.ledger.is_planned_now(job_id):
+        if status.state != "finalizing" and self.ledger.is_planned_now(ref):
             return PLANNER_SECONDS
-        self._close(status, in_hand)
+        self._close(JobFiles(self.storage, ref), status, in_hand)
         return None
 
-    def _close(self, status: JobStatus, in_hand: InHand) -> None:
-        files = JobFiles(self.storage, status.id)
+    def _close(self, files: JobFiles, status: JobStatus, in_hand: InHand) -> None:
         head = files.head()
         counts = self._count(files, head, status, in_hand) if head else Counter[str]()
         if in_hand.lost:
@@ -103,8 +102,8 @@ class Finalizer:
         report = _final(status, counts)
         files.store_report(report)
         if head and head.output and report.state == "completed":
-            JobFiles(self.storage, status.id, self.outputs.of(head.output)).mark_success()
-        self.ledger.close(status.id, report.counts, self.settings.keep_seconds)
+            JobFiles(self.storage, files.ref, self.outputs.of(head.output)).mark_success()
+        self.ledger.close(files.ref, report.counts, self.settings.keep_seconds)
         files.forget_open()
 
     def give_up(self, _work: Work, _reason: str) -> float | None:
@@ -114,7 +113,7 @@ class Finalizer:
     def _count(self, files: JobFiles, head: JobHead, status: JobStatus, in_hand: InHand) -> Counter[str]:
         counted: Counter[str] = Counter()
         plan = _Plan.read(files, head)
-        admitted, recovered = self.ledger.admitted(files.job_id)
+        admitted, recovered = self.ledger.admitted(files.ref)
         claimed = plan.shards
         if status.state != "finalizing":
             claimed = min(plan.shards, self._reach(files, plan.shards, admitted) if recovered else admitted)
@@ -151,20 +150,20 @@ class Finalizer:
                 files.store_rollup(stored)
         else:
             # Who stored it may have died before it did this.
-            self.ledger.forget_finished(files.job_id, number)
+            self.ledger.forget_finished(files.ref, number)
         return {"succeeded": stored.succeeded, "failed": stored.failed, "skipped": stored.skipped}
 
     def _skip_uncommitted(self, files: JobFiles, plan: _Plan, shards: range) -> None:
         """Settle what will not run: its items are skipped, unless a worker commits it at the last moment."""
         if not shards:
             return
-        known = self.ledger.finished(files.job_id, shards.start // SHARDS_A_ROLLUP)
+        known = self.ledger.finished(files.ref, shards.start // SHARDS_A_ROLLUP)
         if len(known) >= len(shards):
             return
         committed = set(files.committed_shards(shards.start, shards.stop))
         for shard in (shard for shard in shards if shard not in committed):
             skipped = [outcome_of(item, "skipped") for item in plan.page(page_of(shard)).shard(shard, plan.head)]
-            self.ledger.count_stored(files.job_id, shard, files.commit(shard, skipped))
+            self.ledger.count_stored(files.ref, shard, files.commit(shard, skipped))
 
 
 class _Plan:

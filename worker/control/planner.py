@@ -80,10 +80,10 @@ class Planner:
 
     def run(self, work: Work, in_hand: InHand) -> float | None:
         """Go on planning the job until it is planned, others wait, or a worker has to look into a chunk first."""
-        start = self.ledger.begin_plan(work.job_id, work)
+        start = self.ledger.begin_plan(work.ref, work)
         if start is None:
             return None
-        files = JobFiles(self.storage, work.job_id)
+        files = JobFiles(self.storage, work.ref)
         job = files.job()
         if job is None:
             raise RequestError("its job.json is not in the storage any more")
@@ -97,7 +97,7 @@ class Planner:
         """The job fails."""
         # One that is paused is planned again when it is resumed, and fails then; one that is over stays as it ended.
         with suppress(IllegalMove, NotFound):
-            self.ledger.fail(work.job_id, Failure(stage="plan", code="cannot_be_planned", reason=reason))
+            self.ledger.fail(work.ref, Failure(stage="plan", code="cannot_be_planned", reason=reason))
             self.doorbell.ring_control()
         return None
 
@@ -139,13 +139,13 @@ class Planning:
 
     def _adopt_rollups(self) -> None:
         # Another planner may have died among them.
-        admitted, _ = self.planner.ledger.admitted(self.job.id)
+        admitted, _ = self.planner.ledger.admitted(self.job.ref)
         for number in itertools.count(admitted // SHARDS_A_ROLLUP):
             rollup = self.files.rollup(number)
             if rollup is None or rollup.shards < SHARDS_A_ROLLUP:
                 return
             first = number * SHARDS_A_ROLLUP
-            if not self.planner.ledger.adopt_rollup(self.job.id, self.work, first, rollup):
+            if not self.planner.ledger.adopt_rollup(self.job.ref, self.work, first, rollup):
                 return
             self.in_hand.progress()
 
@@ -162,7 +162,7 @@ class Planning:
         return last.cursor if self._going else None
 
     def _add(self, added: PlannedPages) -> None:
-        verdict, claimable = self.planner.ledger.add_pages(self.job.id, self.work, self.at.pages, added)
+        verdict, claimable = self.planner.ledger.add_pages(self.job.ref, self.work, self.at.pages, added)
         if verdict == "added":
             self.at = PlanStart(
                 self.at.pages + added.pages,
@@ -187,7 +187,7 @@ class Planning:
 
         Another planner may have counted it, and workers have run it, while this one stood still.
         """
-        status = self.planner.ledger.status(self.job.id)
+        status = self.planner.ledger.status(self.job.ref)
         return status is not None and status.state in FINAL_STATES and status.counts.planned <= self.at.planned
 
     def _pages(self, cursor: PlanCursor) -> Iterator[PlanPage]:
@@ -268,13 +268,13 @@ class Planning:
         found = self.files.expansions(chunk)
         if found is not None:
             return found
-        if self.planner.ledger.add_expansion(self.job.id, self.work, chunk) != "added":
+        if self.planner.ledger.add_expansion(self.job.ref, self.work, chunk) != "added":
             raise NotExpandedYet
         self.planner.doorbell.ring("bulk", self.job.options.model)
         give_up = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < give_up and not self.in_hand.lost:
             time.sleep(0.02)
-            if not self.planner.ledger.is_looked_into(self.job.id, chunk):
+            if not self.planner.ledger.is_looked_into(self.job.ref, chunk):
                 continue
             found = self.files.expansions(chunk)
             if found is not None:

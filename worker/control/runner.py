@@ -104,7 +104,7 @@ class WorkRunner:
             self.ledger.put_off_work(work, AWAY_SECONDS, error.reason, blameless=True)
         except StorageRefused as error:
             logger.error("%s waits, the storage refuses: %s", work.name, error)
-            self.ledger.tell_trouble(work.job_id, error.reason)
+            self.ledger.tell_trouble(work.ref, error.reason)
             self.ledger.put_off_work(work, REFUSED_SECONDS, error.reason, blameless=True)
         except Exception as error:
             logger.exception("%s failed, for the %d. time", work.name, work.failures + 1)

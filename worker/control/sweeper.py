@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import MaskmillError, StorageRefused
-from maskmill.shared.jobs.job_files import JobFiles, abandoned_uploads, open_job_ids
+from maskmill.shared.jobs.job_files import JobFiles, abandoned_uploads, open_refs
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.recovery import enter_stored
 from maskmill.shared.settings import Settings
@@ -18,7 +18,7 @@ from maskmill.shared.storage import Storage
 from maskmill.worker.retry import Said
 
 RECOVER_SECONDS = 20.0
-IDS_AT_ONCE = 1000
+REFS_AT_ONCE = 1000
 MANY = 1_000_000
 
 logger = logging.getLogger(__name__)
@@ -55,8 +55,8 @@ class Sweeper:
 
     def sweep(self) -> None:
         """Free what expired, and ring for what waits without a bell."""
-        for job_id, shard in self.ledger.expire():
-            logger.warning("shard %s/%s was not renewed; it is free again", job_id, shard)
+        for ref, shard in self.ledger.expire():
+            logger.warning("shard %s/%s was not renewed; it is free again", ref, shard)
         if due := self.ledger.due_work():
             self.doorbell.ring_control(due)
         for model in self.ledger.models_with_work():
@@ -64,24 +64,24 @@ class Sweeper:
 
     def recover(self, stopped_within: Callable[[float], bool] = lambda _: False) -> None:
         """Enter open jobs that storage knows and the ledger does not, and forget what is long over."""
-        ids = open_job_ids(self.storage)
-        while run := list(itertools.islice(ids, IDS_AT_ONCE)):
-            for job_id, is_open in zip(run, self.ledger.are_open(run), strict=True):
+        refs = open_refs(self.storage)
+        while run := list(itertools.islice(refs, REFS_AT_ONCE)):
+            for ref, is_open in zip(run, self.ledger.are_open(run), strict=True):
                 if stopped_within(0):
                     return
                 if not is_open:
-                    self._try_to_enter(job_id)
+                    self._try_to_enter(ref)
         for folder in abandoned_uploads(self.storage, time.time()):
             logger.warning("uploads of a request that never became a job are removed: %s", folder)
         self.ledger.forget()
 
-    def _try_to_enter(self, job_id: str) -> None:
+    def _try_to_enter(self, ref: str) -> None:
         try:
-            if self._enter_again(JobFiles(self.storage, job_id)):
-                logger.warning("job %s entered again from storage", job_id)
+            if self._enter_again(JobFiles(self.storage, ref)):
+                logger.warning("job %s entered again from storage", ref)
         except ValueError as error:
             # What one job keeps there is spoiled, which is no reason to leave the others out.
-            logger.error("job %s cannot be entered again: %s", job_id, " ".join(str(error).split())[:500])
+            logger.error("job %s cannot be entered again: %s", ref, " ".join(str(error).split())[:500])
 
     def _enter_again(self, files: JobFiles) -> bool:
         if not files.is_accepted():

@@ -15,6 +15,7 @@ from typing import Any
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import IllegalMove, KeyNotFound, LedgerUnavailable, NotFound, WorkerCrashed
 from maskmill.shared.jobs.job_files import JobFiles, count
+from maskmill.shared.jobs.keys import id_of
 from maskmill.shared.jobs.records import Failure, Item, JobHead, PlanPage, page_of
 from maskmill.shared.ledger import Ledger, ShardLease
 from maskmill.shared.storage import Storage
@@ -96,7 +97,7 @@ class Claimer:
 
     def _start(self, lease: ShardLease) -> None:
         try:
-            known = self._job(lease.job_id)
+            known = self._job(lease.ref)
             if lease.expands:
                 held = Held(lease, known.head)
                 self.leases.hold(held)
@@ -104,18 +105,18 @@ class Claimer:
             else:
                 self._start_shard(lease, known)
         except KeyNotFound as error:
-            logger.error("shard %s/%s cannot run: %s", lease.job_id, lease.member, error.reason)
+            logger.error("shard %s/%s cannot run: %s", lease.ref, lease.member, error.reason)
             with contextlib.suppress(IllegalMove, NotFound):
-                patiently(self.ledger.fail, lease.job_id, Failure.of("run", error))
+                patiently(self.ledger.fail, lease.ref, Failure.of("run", error))
             self._ring(self.doorbell.ring_control)
 
     def _start_shard(self, lease: ShardLease, known: KnownJob) -> None:
-        files = self._files(lease.job_id)
+        files = self._files(lease.ref)
         stored = files.outcomes(lease.shard) if lease.look else None
         if stored is not None:
             self._finish(lease, count(stored))
             return
-        page = self._page(lease.job_id, page_of(lease.shard))
+        page = self._page(lease.ref, page_of(lease.shard))
         items = PlanPage.decode_shard(page, lease.shard, known.head)
         run = ShardRun(lease, known.head, items, self._commit_soon, known.passwords)
         self.leases.hold(run)
@@ -127,27 +128,27 @@ class Claimer:
             for item in run.items:
                 self._put(run, item)
 
-    def _files(self, job_id: str) -> JobFiles:
-        return JobFiles(PatientStorage(self.storage), job_id)
+    def _files(self, ref: str) -> JobFiles:
+        return JobFiles(PatientStorage(self.storage), ref)
 
-    def _read_job(self, job_id: str) -> KnownJob:
-        files = self._files(job_id)
+    def _read_job(self, ref: str) -> KnownJob:
+        files = self._files(ref)
         head = files.head()
         if head is None:
-            raise KeyNotFound(f"head.json of job {job_id} is not in the storage any more")
+            raise KeyNotFound(f"head.json of job {id_of(ref)} is not in the storage any more")
         return KnownJob(head, files.passwords(head), self.outputs.of(head.output) if head.output else None)
 
-    def _read_page(self, job_id: str, number: int) -> bytes:
-        page = self._files(job_id).page_data(number)
+    def _read_page(self, ref: str, number: int) -> bytes:
+        page = self._files(ref).page_data(number)
         if page is None:
-            raise KeyNotFound(f"page {number} of the plan of job {job_id} is not in the storage any more")
+            raise KeyNotFound(f"page {number} of the plan of job {id_of(ref)} is not in the storage any more")
         return page
 
     def _put(self, run: ShardRun, item: Item, after: Callable[[], None] | None = None) -> None:
         if item.failure:
             run.fail(item, item.failure)
         else:
-            files = JobFiles(self.storage, run.lease.job_id, self._job(run.lease.job_id).output)
+            files = JobFiles(self.storage, run.lease.ref, self._job(run.lease.ref).output)
             self.pipeline.put(ItemTask(run, item, self.pipeline.model, files, self.fetcher, after))
 
     # A shard whose worker died may hold the input that killed it: one item at a time, each noted before it is touched.
@@ -176,26 +177,26 @@ class Claimer:
         try:
             task(held)
         except Exception:
-            logger.exception("shard %s/%s is not committed", held.lease.job_id, held.lease.member)
+            logger.exception("shard %s/%s is not committed", held.lease.ref, held.lease.member)
         self.leases.drop(held)
 
     def _commit(self, run: ShardRun) -> None:
         if not run.whole:
             patiently(self.ledger.release, run.lease)
             return
-        files = self._files(run.lease.job_id)
+        files = self._files(run.lease.ref)
         files.store_annotations(run.lease.shard, run.annotation_lines())
         self._store_refs(run)
         self._finish(run.lease, files.commit(run.lease.shard, run.outcomes))
 
     def _store_refs(self, run: ShardRun) -> None:
         """Before the commit: who comes after a crash between the two stores them again."""
-        if output := self._job(run.lease.job_id).output:
-            files = JobFiles(self.storage, run.lease.job_id, PatientStorage(output))
+        if output := self._job(run.lease.ref).output:
+            files = JobFiles(self.storage, run.lease.ref, PatientStorage(output))
             files.store_refs(run.job, run.lease.shard, run.outcomes)
 
     def _expand(self, held: Held) -> None:
-        if self.expander.expand(held, self._files(held.lease.job_id)):
+        if self.expander.expand(held, self._files(held.lease.ref)):
             self._finish(held.lease, {})
         else:
             patiently(self.ledger.release, held.lease)

@@ -69,6 +69,6 @@ class ChunkExpander:
         if entry.form == "picture":
             return Expansion(entry=number)
         pdf = with_password(entry.pdf, entry.source, passwords)
-        found = self.expander.look_into(held.lease.job_id, number, entry, pdf)
+        found = self.expander.look_into(held.lease.ref, number, entry, pdf)
         self.progress.moved()
         return found

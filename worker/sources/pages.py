@@ -71,14 +71,14 @@ class Expander:
         with ThreadPoolExecutor(LOOK_AHEAD, thread_name_prefix="look") as pool:
             waiting: deque[tuple[Entry, Future[Expansion]]] = deque()
             for number, entry in enumerate(entries(job, self.settings)):
-                waiting.append((entry, pool.submit(self.look_into, job.id, number, entry, entry.pdf)))
+                waiting.append((entry, pool.submit(self.look_into, job.ref, number, entry, entry.pdf)))
                 if len(waiting) >= LOOK_AHEAD:
                     first, looked = waiting.popleft()
                     yield first, looked.result()
             for first, looked in waiting:
                 yield first, looked.result()
 
-    def look_into(self, job_id: str, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
+    def look_into(self, ref: str, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
         """What the entry, of that number in its chunk, is; `pdf` holds its password where it needs one.
 
         An entry whose first bytes cannot be had is one picture: the worker that fetches it will say why not.
@@ -93,17 +93,17 @@ class Expander:
         if form not in PAGED:
             return Expansion(entry=number, is_input=entry.named or form is not None)
         try:
-            return self._with_pages(job_id, number, entry, pdf)
+            return self._with_pages(ref, number, entry, pdf)
         except MaskmillError as error:
             return Expansion(entry=number, failure=Failure.of("plan", error))
 
-    def _with_pages(self, job_id: str, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
+    def _with_pages(self, ref: str, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
         data = patiently(self.fetcher.fetch, entry.location)
         pages = page_count(data, pdf, self.settings)
         if pages is None or not isinstance(entry.location, UrlBytes):
             return Expansion(entry=number, pages=_ranges(pages))
         # Each page would fetch it again, and might be given something else.
-        location = StoredBytes(key=keys.inputs(job_id, f"fetched-{entry.source}"))
+        location = StoredBytes(key=keys.inputs(ref, f"fetched-{entry.source}"))
         if not patiently(self.storage.put, location.key, data, if_absent=True):
             # Another worker came first, and pages of its bytes may be planned already.
             pages = page_count(patiently(self.storage.get, location.key), pdf, self.settings)
