@@ -18,7 +18,9 @@ its ref everywhere. Keys, below the prefix:
     job:REF:done:G          counts of finished shards whose roll-up G is not stored yet (hash)
     job:REF:journal         in careful mode: "shard:item" -> times touched and not yet survived
     leases                  "REF/shard" -> when its lease ends
-    turns:MODEL, turn       jobs with ready shards, by priority, then by who waited longest
+    tenants:MODEL           tenants with jobs in turn, by who waited longest
+    turns:MODEL:TENANT      a tenant's jobs with ready shards, by priority, then by who waited longest
+    turn                    counts the turns: who was given a lower one has waited longer
     models                  the models of which something may be ready
     work:due, work:rows     control work "plan/REF", "rollup/REF/G", "close/REF": when it is due or its lease ends;
                             its row

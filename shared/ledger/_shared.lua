@@ -53,15 +53,22 @@ local function tenant_of(ref)
   return string.match(ref, '^(.+)%.') or 'default'
 end
 
--- Let the job take part in the claims of its model: highest priority first, then who waited longest.
+-- Let the job take part in the claims of its model: the tenants in turn, then of a tenant's jobs the highest priority
+-- first, then who waited longest.
 local function take_turn(ref)
   local model, priority = unpack(call('HMGET', key('job', ref), 'model', 'priority'))
-  call('ZADD', key('turns', model), 'NX', -priority * 1e12 + call('INCR', key('turn')), ref)
+  local tenant = tenant_of(ref)
+  call('ZADD', key('turns', model, tenant), 'NX', -priority * 1e12 + call('INCR', key('turn')), ref)
+  call('ZADD', key('tenants', model), 'NX', call('INCR', key('turn')), tenant)
   call('SADD', key('models'), model)
 end
 
-local function leave_turns(ref)
-  call('ZREM', key('turns', call('HGET', key('job', ref), 'model')), ref)
+-- Its tenant leaves the round with the last of its jobs.
+local function leave_turns(ref, model)
+  local tenant = tenant_of(ref)
+  local turns = key('turns', model, tenant)
+  call('ZREM', turns, ref)
+  if call('EXISTS', turns) == 0 then call('ZREM', key('tenants', model), tenant) end
 end
 
 -- Make planned shards claimable, up to the window and only once half of it is free. Returns how many.
@@ -99,7 +106,7 @@ local function wind_up(ref, state)
   local job = key('job', ref)
   call('HSET', job, 'state', state)
   call('DEL', job .. ':ready')
-  leave_turns(ref)
+  leave_turns(ref, call('HGET', job, 'model'))
   wake('close/' .. ref)
 end
 

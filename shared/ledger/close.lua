@@ -15,7 +15,7 @@ call('DEL', job .. ':shards', job .. ':ready', job .. ':journal')
 -- What was counted behind the roll-up that tells of it.
 for first = 0, admitted - 1, ARGV[7] do call('DEL', job .. ':done:' .. first / ARGV[7]) end
 call('SREM', key('open'), ref)
-leave_turns(ref)
+leave_turns(ref, call('HGET', job, 'model'))
 call('EXPIRE', job, ARGV[2])
 call('ZADD', key('ended'), now() + ARGV[2], ref)
 return over[state]

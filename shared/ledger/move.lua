@@ -19,7 +19,7 @@ if after == 'resume' then
   return {1, conclude(ref)}
 elseif after == 'paused' then
   call('HSET', job, 'paused_from', state, 'state', after)
-  leave_turns(ref)
+  leave_turns(ref, call('HGET', job, 'model'))
 else
   wind_up(ref, after)
 end

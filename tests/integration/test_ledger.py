@@ -497,6 +497,73 @@ def keys_left(redis_url: str) -> set[str]:
         return set(client.keys())
 
 
+def calls(redis_url: str) -> int:
+    """How many commands of those that claims are made of Redis was given so far, by scripts or by clients."""
+    with Redis.from_url(redis_url, decode_responses=True) as client:
+        stats = client.info("commandstats")
+    return sum(stats[f"cmdstat_{name}"]["calls"] for name in ("zrange", "zadd", "zrem", "zpopmin", "hget", "hmget"))
+
+
+def test_one_job_waits_behind_no_thousand_jobs_of_another_tenant(ledger: Ledger) -> None:
+    for _ in range(1000):
+        enter(ledger, shards=1, tenant="large", priority=9)
+    assert {claim(ledger).ref.partition(".")[0] for _ in range(5)} == {"large"}
+    small = enter(ledger, shards=1, tenant="small")
+    assert small in {claim(ledger).ref, claim(ledger).ref}
+    assert claim(ledger).ref.startswith("large.")
+
+
+def test_a_claim_costs_the_same_whatever_waits(ledger: Ledger, redis_url: str) -> None:
+    def cost() -> int:
+        before = calls(redis_url)
+        claim(ledger)
+        return calls(redis_url) - before
+
+    ledger.window = 8
+    enter(ledger, shards=8)
+    claim(ledger)
+    alone = cost()
+    for number in range(200):
+        enter(ledger, shards=2, tenant=f"tenant-{number % 50}")
+    assert {cost() for _ in range(200)} == {alone}
+
+
+def test_tenants_are_claimed_for_in_turn_and_so_are_the_jobs_of_each(ledger: Ledger) -> None:
+    first, second = enter(ledger, shards=2), enter(ledger, shards=2)
+    acme = enter(ledger, shards=3, tenant="acme")
+    small = enter(ledger, shards=1, tenant="small")
+    order = [claim(ledger).ref for _ in range(8)]
+    assert order == [first, acme, small, second, acme, first, acme, second]
+    assert claim_or_none(ledger) is None
+
+
+def test_a_priority_counts_among_the_jobs_of_its_tenant_only(ledger: Ledger) -> None:
+    later = enter(ledger, shards=1)
+    other = enter(ledger, shards=3, tenant="acme")
+    urgent = enter(ledger, shards=2, priority=9)
+    assert [claim(ledger).ref for _ in range(6)] == [urgent, other, urgent, other, later, other]
+
+
+def test_a_tenant_with_nothing_ready_leaves_the_round_and_comes_back(ledger: Ledger, redis_url: str) -> None:
+    large = enter(ledger, shards=4)
+    with Redis.from_url(redis_url, decode_responses=True) as client:
+        small = enter(ledger, shards=2, tenant="small")
+        ledger.pause(small)
+        assert client.zrange("test:tenants:shapes", 0, -1) == [DEFAULT_TENANT]
+        ledger.resume(small)
+        assert {claim(ledger).ref, claim(ledger).ref} == {large, small}
+        leases = [claim(ledger), claim(ledger), claim(ledger)]
+        assert [lease.ref for lease in leases] == [large, small, large]
+        assert client.zrange("test:tenants:shapes", 0, -1) == ["small", DEFAULT_TENANT]
+        assert claim(ledger).ref == large
+        assert client.zrange("test:tenants:shapes", 0, -1) == [DEFAULT_TENANT]
+        assert claim_or_none(ledger) is None
+        assert not client.exists("test:tenants:shapes", "test:turns:shapes:small", "test:models")
+    assert ledger.release(leases[1])
+    assert ledger.models_with_work() == ["shapes"]
+    assert claim(ledger).ref == small
+
+
 def test_two_tenants_jobs_of_the_same_id_are_two(ledger: Ledger) -> None:
     job = head()
     other = job.model_copy(update={"tenant": "acme"})
