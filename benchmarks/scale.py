@@ -9,6 +9,7 @@ kills   planning, slow, by planners that are killed -9 one after the other, agai
 run     planning, claiming and committing at once with the window of the settings, then closing, then listing the failed
         items page by page; at 0 ms and slow
 close   closing and listing alone, slow, after a run at 0 ms
+bucket  planning a bucket behind S3's own protocol at 0 ms a call and slow, while an API answers and takes further jobs
 sweep   sweeps over 1000 open jobs
 folder  a real folder, listed as the planner lists it
 
@@ -18,20 +19,28 @@ A run over fewer items than a million says what its figures make for a million i
 from __future__ import annotations
 
 import argparse
+import contextlib
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.at_scale.bench import MODEL, Bench, surroundings
+from benchmarks.at_scale.clients import Clients
 from benchmarks.at_scale.control import sweeper
 from benchmarks.at_scale.figures import Figures
 from benchmarks.at_scale.folder import make
 from benchmarks.at_scale.killing import Plan, plan_with_kills
+from benchmarks.at_scale.made_up_bucket import BUCKET, made_up_bucket
 from benchmarks.at_scale.meter import Meter, Peak
 from benchmarks.at_scale.process import Report, Role, alone
 from benchmarks.at_scale.sweeping import OpenState, open_jobs
 from benchmarks.machine import machine
 from maskmill.shared.doorbell import CONTROL_QUEUE, queue_name
 from maskmill.shared.jobs.records import Job
+from maskmill.shared.jobs.sources import S3Source
+from tests.services.api_server import run_api
 
 BULK_QUEUE = queue_name("bulk", MODEL)
 OPEN_JOBS = 1000
@@ -69,12 +78,11 @@ def plan(sizes: Sizes) -> None:
     """Planning alone."""
     for count, seconds in ((sizes.fast // 10, 0.0), *sizes.runs()):
         with surroundings(seconds) as bench:
-            _plan(bench, count, f"planning alone, {count:,} items, {_speed(seconds)}")
+            _plan(bench, bench.accept(count), count, f"planning alone, {count:,} items, {_speed(seconds)}")
 
 
-def _plan(bench: Bench, count: int, title: str) -> None:
+def _plan(bench: Bench, job: Job, count: int, title: str) -> None:
     meter = Meter(bench.settings)
-    job = bench.accept(count)
     planner = Role("control", "plan", bench, job.id)
     bench.ring()
     planner.go()
@@ -166,6 +174,40 @@ def _listed(figures: Figures, report: Report) -> None:
     figures.role("listing failed", report)
 
 
+def bucket(sizes: Sizes) -> None:
+    """Planning a made-up bucket by way of HTTP and boto3; then with planners that die."""
+    for count, seconds in sizes.runs():
+        with bucket_surroundings(seconds) as bench, run_api(bench.settings, bench.folder.parent) as server:
+            title = f"planning a bucket of {count:,} keys, {_speed(seconds)} and a request of the bucket"
+            with Clients(server.url, bucket_source(1), bench.ledger()) as clients:
+                _plan(bench, bench.accept_source(bucket_source(count)), count, title)
+            clients.tell()
+    count = min(KILLED_KEYS, sizes.slow)
+    plans = []
+    for times in (0, KILLS):
+        with bucket_surroundings(sizes.seconds, lease_seconds=1) as bench:
+            job = bench.accept_source(bucket_source(count))
+            plan_with_kills(bench, job.id, count, times)
+            plans.append(Plan.read(bench.at(0), job.id))
+        print(f"{times:2} kills while {count:,} keys are planned: {plans[-1]}")
+    print("the same plan" if plans[0] == plans[1] else "NOT the same plan")
+
+
+@contextlib.contextmanager
+def bucket_surroundings(seconds: float, **more: object) -> Iterator[Bench]:
+    """Surroundings whose settings may read the made-up bucket."""
+    with tempfile.TemporaryDirectory(prefix="scale-") as name, made_up_bucket(seconds) as endpoint:
+        (Path(name) / "buckets.toml").write_text(f"[{BUCKET}]\n")
+        given = {"buckets": f"{name}/buckets.toml", "s3_endpoint": endpoint, "s3_access_key": "a", "s3_secret_key": "b"}
+        with surroundings(seconds, **given, **more) as bench:
+            yield bench
+
+
+def bucket_source(count: int) -> S3Source:
+    """So many keys of the made-up bucket."""
+    return S3Source(url=f"s3://{BUCKET}/{count}/")
+
+
 def sweep(sizes: Sizes) -> None:
     """Sweeps over many open jobs, each state alone; the second sweep finds the bells of the first unheard."""
     for state in STATES:
@@ -211,7 +253,15 @@ def _speed(seconds: float) -> str:
     return f"{seconds * 1000:g} ms a storage call"
 
 
-PARTS = {"plan": plan, "kills": kills, "run": run, "close": close, "sweep": sweep, "folder": folder}
+PARTS = {
+    "plan": plan,
+    "kills": kills,
+    "run": run,
+    "close": close,
+    "bucket": bucket,
+    "sweep": sweep,
+    "folder": folder,
+}
 
 if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ from benchmarks.at_scale.storage import SlowStorage
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Job, Options, new_job_id
-from maskmill.shared.jobs.sources import PathSource
+from maskmill.shared.jobs.sources import PathSource, Source
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
 from tests.services.redis_server import run_redis
@@ -51,9 +51,12 @@ class Bench:
 
     def accept(self, count: int) -> Job:
         """Store and enter a job of `count` made-up pictures, as the API does; its bell is not rung."""
-        path = PathSource(path=f"{MADE_UP}{count}")
+        return self.accept_source(PathSource(path=f"{MADE_UP}{count}"))
+
+    def accept_source(self, source: Source) -> Job:
+        """Store and enter a job of that source."""
         options, size = Options(model=MODEL), self.settings.shard_size
-        job = Job(id=new_job_id(), created_at=time.time(), sources=(path,), options=options, shard_size=size)
+        job = Job(id=new_job_id(), created_at=time.time(), sources=(source,), options=options, shard_size=size)
         JobFiles(SlowStorage(self.folder), job.id).store_job(job)
         ledger = self.ledger()
         ledger.enter(job.head)

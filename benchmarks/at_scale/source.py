@@ -1,7 +1,6 @@
 """A made-up source: as many pictures as the job's one path says, in no folder and no bucket.
 
-Stands in for a listing, so that what is measured is what the planner makes of one. This is the file to change where the
-planner comes to list its sources in another way.
+Stands in for a listing, so that what is measured is what the planner makes of one. Buckets are listed as they are.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.at_scale.bench import MADE_UP
 from maskmill.shared.jobs.records import Entry, Job, ListingCursor
-from maskmill.shared.jobs.sources import FileBytes
+from maskmill.shared.jobs.sources import FileBytes, S3Source
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.worker.control import planner
+from maskmill.worker.sources import listing
 
 A_FOLDER = 1000
 
@@ -27,7 +27,9 @@ def entries(
     readers: BucketReaders | None = None,
 ) -> Iterator[Entry]:
     """As `worker.sources.listing.entries` does, behind the cursor `start`."""
-    del settings, alive, readers
+    if isinstance(job.sources[0], S3Source):
+        yield from listing.entries(job, settings, start, alive, readers)
+        return
     path = getattr(job.sources[0], "path", "")
     after = start and start.position
     first = int(re.split("[/.]", after)[1]) + 1 if after else 0

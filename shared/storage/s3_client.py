@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
 from botocore.exceptions import ConnectionError as NoConnection
@@ -87,7 +88,10 @@ def status_of(error: ClientError) -> int:
 
 def _connect(server: S3Server, threads: int) -> S3Client:
     secret = server.secret_key
-    return boto3.session.Session().client(
+    session = botocore.session.get_session()
+    # When an object was changed is asked of nobody; to read it takes longer than all else that a listing tells.
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    return boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=server.endpoint,
         region_name=server.region,

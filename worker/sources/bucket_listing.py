@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from maskmill.shared.buckets import ObjectUrl
-from maskmill.shared.folder_inputs import CLAIMS, LeftOut, Reason, is_litter
+from maskmill.shared.folder_inputs import CLAIMS, LeftOut, Reason, is_litter, suffix_of
 from maskmill.shared.jobs import keys
 from maskmill.shared.key_patterns import KeyPattern, is_pattern, unescaped
 from maskmill.shared.settings import Settings
@@ -65,7 +65,7 @@ def list_objects(
             one for page in reader.list(wanted.exact, page_size=1) for one in page[:1] if one.key == wanted.exact
         )
     for prefix, start_after in _left_to_list(wanted.prefixes, after):
-        for page in reader.list(prefix, start_after):
+        for page in _one_ahead(reader.list(prefix, start_after)):
             alive()
             for one in page:
                 if not wanted.matches(one.key):
@@ -74,6 +74,15 @@ def list_objects(
                     left_out.add(reason, one.key.removeprefix(wanted.folder))
                 else:
                     yield one
+
+
+def _one_ahead(pages: Iterator[list[ListedObject]]) -> Iterator[list[ListedObject]]:
+    """The pages, each asked for while the one before it is worked on."""
+    with ThreadPoolExecutor(1, thread_name_prefix="list") as pool:
+        coming = pool.submit(next, pages, None)
+        while (page := coming.result()) is not None:
+            coming = pool.submit(next, pages, None)
+            yield page
 
 
 def _left_to_list(prefixes: tuple[str, ...], after: str | None) -> Iterator[tuple[str, str]]:
@@ -102,14 +111,14 @@ def _common_folder(prefixes: tuple[str, ...]) -> str:
 
 def _why_not(one: ListedObject, own: tuple[str, ...]) -> Reason | None:
     """Why an object is no input, or None."""
-    name = PurePosixPath(one.key.rpartition("/")[2])
-    if (one.key.endswith("/") and one.size == 0) or name.name.endswith("_$folder$"):
+    name = one.key.rpartition("/")[2]
+    if (one.key.endswith("/") and one.size == 0) or name.endswith("_$folder$"):
         return Reason.FOLDER
-    if one.key.startswith(own) or name.stem.endswith(RESULT_MARK):
+    suffix = suffix_of(name)
+    if one.key.startswith(own) or name[: len(name) - len(suffix)].endswith(RESULT_MARK):
         return Reason.RESULT
     if any(map(is_litter, one.key.split("/"))):
         return Reason.LITTER
-    if name.name.startswith("."):
+    if name.startswith("."):
         return Reason.HIDDEN
-    suffix = name.suffix.lower()
     return Reason.OTHER if suffix and suffix not in CLAIMS else None

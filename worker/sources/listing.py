@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from maskmill.shared.buckets import ObjectUrl
 from maskmill.shared.errors import InputNotFound, MaskmillError, ObjectArchived, RequestError
-from maskmill.shared.folder_inputs import PAGED_SUFFIXES, PICTURE_SUFFIXES, LeftOut, natural, read_folder
+from maskmill.shared.folder_inputs import PAGED_SUFFIXES, PICTURE_SUFFIXES, LeftOut, natural, read_folder, suffix_of
 from maskmill.shared.jobs.records import Entry, EntryForm, Failure, Job, ListingCursor
 from maskmill.shared.jobs.sources import (
     FileBytes,
@@ -74,7 +74,7 @@ class _Root:
 
 def form_of(name: str) -> EntryForm:
     """What the suffix of a name says."""
-    suffix = PurePosixPath(name).suffix.lower()
+    suffix = suffix_of(name)
     return "picture" if suffix in PICTURE_SUFFIXES else "paged" if suffix in PAGED_SUFFIXES else "unknown"
 
 
