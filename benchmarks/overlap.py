@@ -10,34 +10,21 @@ of the machine is taken again.
 from __future__ import annotations
 
 import statistics
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.loop import bare_loop
 from benchmarks.machine import busy, machine, spread
-from benchmarks.pictures import picture_files, repeat
-from benchmarks.processor import cpu_seconds, undisturbed
+from benchmarks.pictures import folders
+from benchmarks.processor import undisturbed
 from benchmarks.recorded import NAME, record
-from benchmarks.stack import Stack, run_stack
+from benchmarks.stack import Round, run_stack
 from maskmill.shared.jobs.keys import DEFAULT_TENANT
-from maskmill.shared.jobs.records import Options
 
 MODEL = "yolo11n-seg"
 # Of a picture on the device; the shortest shows what one worker process can do at all on these cores.
 MILLISECONDS = (20, 10, 1)
 SIMULATED_TIMES, SIMULATED_ROUNDS = 5, 5
 REAL_TIMES, REAL_ROUNDS = 2, 5
-
-
-@dataclass(frozen=True)
-class Round:
-    """One job: pictures a second, and CPU milliseconds a picture by process."""
-
-    rate: float
-    cpu: dict[str, float]
 
 
 def main() -> None:
@@ -51,12 +38,12 @@ def main() -> None:
 def simulated(milliseconds: int) -> None:
     """The simulated device against its own rate."""
     limit = 1000 / milliseconds
-    with _folders(SIMULATED_TIMES) as (models, pictures):
+    with folders(SIMULATED_TIMES) as (models, pictures):
         record(MODEL, models)
         with run_stack(NAME, [(f"sim:{milliseconds}", "bulk")], local_roots=(pictures,), models_dir=models) as stack:
-            _run(stack, pictures, NAME)
+            stack.measure(pictures, NAME)
             print(f"\nsimulated device of {milliseconds} ms a picture", flush=True)
-            measured = [undisturbed(lambda: _run(stack, pictures, NAME)) for _ in range(SIMULATED_ROUNDS)]
+            measured = [undisturbed(lambda: stack.measure(pictures, NAME)) for _ in range(SIMULATED_ROUNDS)]
             outcomes = stack.workers.outcomes(stack.workers.ledger.jobs(DEFAULT_TENANT)[0][0].id)
     instances = statistics.mean(outcome.instances or 0 for outcome in outcomes)
     rounds, others = [one for one, _ in measured], [share for _, share in measured]
@@ -69,7 +56,7 @@ def simulated(milliseconds: int) -> None:
 def real() -> None:
     """The real model through the queue against the bare loop, in turn."""
     turns: list[tuple[float, Round, float]] = []
-    with _folders(REAL_TIMES) as (_, pictures):
+    with folders(REAL_TIMES) as (_, pictures):
         count = len(list(pictures.iterdir()))
         print(f"\n{MODEL} on the CPU, {count} pictures a turn, pictures/s", flush=True)
         for _ in range(REAL_ROUNDS):
@@ -92,27 +79,8 @@ def real() -> None:
 
 def _queue(pictures: Path) -> tuple[Round, float]:
     with run_stack(MODEL, [("cpu", "bulk")], local_roots=(pictures,)) as stack:
-        _run(stack, pictures, MODEL)
-        return undisturbed(lambda: _run(stack, pictures, MODEL))
-
-
-@contextmanager
-def _folders(times: int) -> Iterator[tuple[Path, Path]]:
-    """A folder for models, and one of val79's pictures, each `times` times."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        models, pictures = Path(name) / "models", Path(name) / "pictures"
-        models.mkdir()
-        pictures.mkdir()
-        repeat(picture_files(), times, pictures)
-        yield models, pictures
-
-
-def _run(stack: Stack, pictures: Path, model: str) -> Round:
-    before = cpu_seconds()
-    status = stack.wait(stack.submit(pictures, Options(model=model)))
-    count, seconds = status.counts.done, stack.seconds(status)
-    spent = {name: (now - before.get(name, 0)) * 1e3 / count for name, now in cpu_seconds().items()}
-    return Round(count / seconds, spent)
+        stack.measure(pictures, MODEL)
+        return undisturbed(lambda: stack.measure(pictures, MODEL))
 
 
 def _print_cpu(rounds: list[Round]) -> None:

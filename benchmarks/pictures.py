@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,3 +38,14 @@ def repeat(files: Sequence[Path], times: int, folder: Path) -> list[Path]:
         except OSError:
             target.write_bytes(source.read_bytes())
     return repeated
+
+
+@contextmanager
+def folders(times: int) -> Iterator[tuple[Path, Path]]:
+    """A folder for models, and one of val79's pictures, each `times` times."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        models, pictures = Path(name) / "models", Path(name) / "pictures"
+        models.mkdir()
+        pictures.mkdir()
+        repeat(picture_files(), times, pictures)
+        yield models, pictures

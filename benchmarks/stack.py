@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.pictures import data_folder
+from benchmarks.processor import cpu_seconds
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import JobStatus, Options
 from maskmill.shared.jobs.sources import PathSource
@@ -21,6 +22,14 @@ from tests.services.api_server import run_api
 from tests.services.workers import Workers, wait_until
 
 Lanes = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One job: pictures a second, and CPU milliseconds a picture by process."""
+
+    rate: float
+    cpu: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,14 @@ class Stack:
         if status.state != "completed" or status.counts.succeeded != status.counts.total:
             raise RuntimeError(f"the job did not succeed: {status}")
         return status
+
+    def measure(self, pictures: Path, model: str) -> Round:
+        """Run a job over the folder's pictures."""
+        before = cpu_seconds()
+        status = self.wait(self.submit(pictures, Options(model=model)))
+        count, seconds = status.counts.done, self.seconds(status)
+        spent = {name: (now - before.get(name, 0)) * 1e3 / count for name, now in cpu_seconds().items()}
+        return Round(count / seconds, spent)
 
     def seconds(self, status: JobStatus) -> float:
         """From the first claim of a shard to the last outcome stored."""
