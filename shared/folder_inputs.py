@@ -48,6 +48,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     FOLDER = "folder_object"
     RESULT = "result"
+    SAMPLE = "not_sampled"
 
 
 WORDS = {
@@ -59,6 +60,7 @@ WORDS = {
     Reason.UNREADABLE: "cannot be read",
     Reason.FOLDER: "a folder's own object",
     Reason.RESULT: "a result of Maskmill",
+    Reason.SAMPLE: "not of the sample",
 }
 
 

@@ -63,6 +63,10 @@ def _false_if_given(_ctx: Any, _param: Any, given: bool) -> bool | None:
     return False if given else None
 
 
+def _true_if_given(_ctx: Any, _param: Any, given: bool) -> bool | None:
+    return True if given else None
+
+
 FLAGS = {
     "model": click.option("--model", help="The model to use [default: the service's]."),
     "threshold": click.option("--threshold", type=UNIT, help="Lowest score kept [default: the model's own]."),
@@ -96,6 +100,14 @@ FLAGS = {
     "image_format": click.option(
         "--image-format", type=click.Choice(["jpg", "input"]), help="Form of the drawn picture: JPEG, or the input's."
     ),
+    "sample": click.option("--sample", type=click.IntRange(2), metavar="N", help="Only every Nth input."),
+    "skip_existing": click.option(
+        "--skip-existing",
+        is_flag=True,
+        callback=_true_if_given,
+        help="Skip objects of buckets that the last such job has done.",
+    ),
+    "since_job": click.option("--since-job", metavar="JOB_ID", help="Skip objects of buckets that this job has done."),
     "priority": click.option("--priority", type=click.IntRange(0, 9), help="Higher goes first [default: 0]."),
     "max_failure_rate": click.option(
         "--max-failure-rate",

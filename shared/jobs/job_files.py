@@ -15,6 +15,8 @@ jobs/ID/rollups/N          counts of SHARDS_A_ROLLUP shards, and which of them h
 jobs/ID/artifacts/...      _res.json and _res.jpg, unless the job names a bucket for them:
 jobs/ID/report.json        the final status
 
+alike/HASH                 the last completed job of those whose results stand for one another's
+
 Below the URL of a job's output:
 ...                        _res.json and _res.jpg
 _maskmill/ID/N.jsonl       a shard's inputs and results as s3:// URLs, readable as a manifest
@@ -24,6 +26,7 @@ So lie the jobs of the default tenant; another's lie under tenants/TENANT/jobs/I
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections import Counter
@@ -47,6 +50,8 @@ from maskmill.shared.jobs.records import (
 from maskmill.shared.storage import Storage
 
 ABANDONED_SECONDS = 86_400.0
+# Options that change nothing about an item's results.
+INDIFFERENT = {"priority", "max_failure_rate", "sample", "skip_existing", "since_job"}
 
 
 @dataclass(frozen=True)
@@ -293,6 +298,26 @@ def abandoned_uploads(storage: Storage, now: float) -> Iterator[str]:
                 storage.delete(key)
             files.mark_received(folder)
             yield f"{ref}/{folder}"
+
+
+def last_alike(storage: Storage, job: Job, digest: str) -> str | None:
+    """The id of the last completed job of the tenant whose results stand for this one's, with a model of `digest`."""
+    with suppress(KeyNotFound):
+        return storage.get(keys.alike(job.tenant, _alike(job, digest))).decode()
+    return None
+
+
+def remember_alike(storage: Storage, job: Job, digest: str) -> None:
+    """The job is completed: its results stand for those of jobs like it."""
+    storage.put(keys.alike(job.tenant, _alike(job, digest)), job.id.encode())
+
+
+def _alike(job: Job, digest: str) -> str:
+    """A hash of what such jobs share: sources, output, model, and what is kept and made of each picture."""
+    shared = {"sources": [source.model_dump(mode="json") for source in job.sources], "output": job.output}
+    options = job.options.model_dump(mode="json", exclude=INDIFFERENT)
+    document = json.dumps({**shared, "options": options, "digest": digest}, sort_keys=True)
+    return hashlib.sha256(document.encode()).hexdigest()
 
 
 def _time_in(marker: bytes | None) -> float:

@@ -12,7 +12,7 @@ _TENANT = "[a-z0-9][a-z0-9-]{0,39}"
 TENANT_PATTERN = f"^{_TENANT}$"
 
 # What everything below the storage URL begins with.
-TOPS = ("jobs/", "open/", "receiving/", "interactive/", "probe/", "tenants/")
+TOPS = ("jobs/", "alike/", "open/", "receiving/", "interactive/", "probe/", "tenants/")
 OPEN = "open/"
 RECEIVING = "receiving/"
 
@@ -76,6 +76,11 @@ def page(ref: str, number: int) -> str:
 
 def chunk(ref: str, number: int) -> str:
     return f"{folder(ref)}chunks/{number:08d}.json"
+
+
+def alike(tenant: str, digest: str) -> str:
+    top = "" if tenant == DEFAULT_TENANT else f"tenants/{tenant}/"
+    return f"{top}alike/{digest}"
 
 
 SUCCESS = "_SUCCESS"

@@ -132,6 +132,16 @@ class Options(Wire):
     image_format: Literal["jpg", "input"] = Field(
         default="jpg", description='Format of the drawn picture: JPEG, or "input" for the input\'s own.'
     )
+    sample: int | None = Field(
+        default=None, ge=2, description="Only every so-manieth input, from the first on; a PDF is one."
+    )
+    skip_existing: bool = Field(
+        default=False,
+        description="Skip objects of buckets that the last completed job of the same sources and options has done.",
+    )
+    since_job: str | None = Field(
+        default=None, pattern=JOB_ID_PATTERN, description="Skip objects of buckets that this job has done."
+    )
     priority: int = Field(default=0, ge=0, le=9, description="Higher goes first.")
     max_failure_rate: float = Field(
         default=1.0,
@@ -204,6 +214,7 @@ class Item(Wire):
     location: Location
     page_index: int | None = None
     pdf: PdfOptions | None = None
+    existing: bool = Field(default=False, description="An earlier job has done it; it is skipped.")
     source: int = Field(default=0, description="Which of the job's sources it is of, from 0.")
     failure: Failure | None = Field(default=None, description="Set by the planner where the input cannot be read.")
 
@@ -217,6 +228,7 @@ class Entry(Wire):
 
     source: int
     position: str
+    index: int = Field(default=0, description="How many entries the listing has before it.")
     input_path: str
     name: str
     location: Location
@@ -232,6 +244,7 @@ class ListingCursor(Wire):
 
     source: int = 0
     position: str | None = None
+    listed: int = Field(default=0, description="How many entries are before it.")
 
 
 class Expansion(Wire):
@@ -274,6 +287,7 @@ class PlanPage(Wire):
     items: tuple[Item, ...]
     cursor: PlanCursor | None = None
     left_out: LeftOut = Field(default_factory=LeftOut, description="What the listing has left out so far.")
+    digest: str | None = Field(default=None, description="Of the model, as workers served it when this was planned.")
 
     def planned(self, head: JobHead) -> int:
         """How many items the plan holds up to and with this page; all pages before it are full."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from maskmill.shared.jobs.job_files import JobFiles, count
+from maskmill.shared.jobs.job_files import JobFiles, count, remember_alike
 from maskmill.shared.jobs.records import (
     FINAL_STATES,
     SHARDS_A_ROLLUP,
@@ -25,6 +25,7 @@ from maskmill.shared.jobs.records import (
     page_of,
     shards_of,
 )
+from maskmill.shared.jobs.sources import S3Source
 from maskmill.shared.ledger import Ledger, Work
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
@@ -101,10 +102,26 @@ class Finalizer:
             return
         report = _final(status, counts)
         files.store_report(report)
-        if head and head.output and report.state == "completed":
-            JobFiles(self.storage, files.ref, self.outputs.of(head.output)).mark_success()
+        if head and report.state == "completed":
+            self._tell_of_results(files, head)
         self.ledger.close(files.ref, report.counts, self.settings.keep_seconds)
         files.forget_open()
+
+    def _tell_of_results(self, files: JobFiles, head: JobHead) -> None:
+        """Everything is there: say so where the results are, and to jobs that skip what this one has done."""
+        if head.output:
+            JobFiles(self.storage, files.ref, self.outputs.of(head.output)).mark_success()
+        digest = self._digest(files, head)
+        job = files.job() if digest else None
+        if job and digest and any(isinstance(source, S3Source) for source in job.sources):
+            remember_alike(self.storage, job, digest)
+
+    def _digest(self, files: JobFiles, head: JobHead) -> str | None:
+        """That of the model which the whole job was run with; None where another may have come in between."""
+        card = self.ledger.models().get(head.options.model)
+        ends = {0, files.page_count() - 1}
+        planned = {page.digest for page in map(files.page, ends) if page}
+        return card.digest if card and planned == {card.digest} else None
 
     def give_up(self, _work: Work, _reason: str) -> float | None:
         """Nothing else can close it: it is tried anew later."""

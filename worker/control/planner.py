@@ -37,6 +37,7 @@ from maskmill.shared.ledger import Ledger, PlannedPages, PlanStart, Work
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 from maskmill.shared.storage.bucket_reader import BucketReaders
+from maskmill.worker.control.existing import Existing, existing_of
 from maskmill.worker.control.runner import InHand
 from maskmill.worker.sources.listing import entries
 from maskmill.worker.sources.pages import items_of
@@ -193,6 +194,8 @@ class Planning:
     def _pages(self, cursor: PlanCursor) -> Iterator[PlanPage]:
         """The pages behind the cursor; all are full but the last, which has no cursor and may be empty."""
         found = self._items(cursor)
+        digest = self._digest()
+        existing = existing_of(self.planner.storage, self.job, digest)
         self._left_out = self.at.left_out.model_copy(deep=True)
         for number in itertools.count(self.at.pages):
             run = list(itertools.islice(found, self.job.page_size))
@@ -200,12 +203,19 @@ class Planning:
             if first + len(run) > self.planner.settings.max_items:
                 most = self.planner.settings.max_items
                 raise RequestError(f"the job has more than {most} items, the most one job may have")
-            items = tuple(item.model_copy(update={"number": first + place}) for place, (item, _) in enumerate(run))
+            numbered = [item.model_copy(update={"number": first + place}) for place, (item, _) in enumerate(run)]
+            items = tuple(_marked(item, existing) for item in numbered) if existing else tuple(numbered)
             last = len(run) < self.job.page_size
             left_out = self._left_out.model_copy(deep=True)
-            yield PlanPage(number=number, items=items, cursor=None if last else run[-1][1](), left_out=left_out)
+            behind = None if last else run[-1][1]()
+            yield PlanPage(number=number, items=items, cursor=behind, left_out=left_out, digest=digest)
             if last:
                 return
+
+    def _digest(self) -> str | None:
+        """That of the model, as a worker serves it now."""
+        card = self.planner.ledger.models().get(self.job.options.model)
+        return card.digest if card else None
 
     def _items(self, cursor: PlanCursor) -> Iterator[tuple[Item, CursorMaker]]:
         """The items behind the cursor, not numbered yet, each with what makes the cursor behind it."""
@@ -283,6 +293,10 @@ class Planning:
         raise NotExpandedYet
 
 
+def _marked(item: Item, existing: Existing) -> Item:
+    return item.model_copy(update={"existing": True}) if existing.has(item) else item
+
+
 def _is_plain(entry: Entry) -> bool:
     """Whether it is one item, by what its name says or because it has failed already."""
     return entry.form == "picture" or entry.failure is not None
@@ -293,4 +307,4 @@ def _cursor_behind(entry: Entry, chunks: int) -> PlanCursor:
 
 
 def _behind(entry: Entry) -> ListingCursor:
-    return ListingCursor(source=entry.source, position=entry.position)
+    return ListingCursor(source=entry.source, position=entry.position, listed=entry.index + 1)

@@ -20,6 +20,7 @@ from maskmill.shared.jobs.records import Failure, Item, JobHead, PlanPage, page_
 from maskmill.shared.ledger import Ledger, ShardLease
 from maskmill.shared.storage import Storage
 from maskmill.shared.storage.outputs import Outputs
+from maskmill.worker.outcomes import outcome_of
 from maskmill.worker.patient_storage import PatientStorage
 from maskmill.worker.pipeline.pipeline import Pipeline
 from maskmill.worker.retry import patiently
@@ -147,6 +148,8 @@ class Claimer:
     def _put(self, run: ShardRun, item: Item, after: Callable[[], None] | None = None) -> None:
         if item.failure:
             run.fail(item, item.failure)
+        elif item.existing:
+            run.add(outcome_of(item, "skipped"))
         else:
             files = JobFiles(self.storage, run.lease.ref, self._job(run.lease.ref).output)
             self.pipeline.put(ItemTask(run, item, self.pipeline.model, files, self.fetcher, after))
@@ -164,7 +167,7 @@ class Claimer:
                 continue
             over = threading.Event()
             self._put(run, item, over.set)
-            if not item.failure:
+            if not (item.failure or item.existing):
                 over.wait()
             patiently(self.ledger.survived, run.lease, item.number)
 

@@ -9,7 +9,15 @@ from urllib.parse import unquote, urlsplit
 
 from maskmill.shared.buckets import ObjectUrl
 from maskmill.shared.errors import InputNotFound, MaskmillError, ObjectArchived, RequestError
-from maskmill.shared.folder_inputs import PAGED_SUFFIXES, PICTURE_SUFFIXES, LeftOut, natural, read_folder, suffix_of
+from maskmill.shared.folder_inputs import (
+    PAGED_SUFFIXES,
+    PICTURE_SUFFIXES,
+    LeftOut,
+    Reason,
+    natural,
+    read_folder,
+    suffix_of,
+)
 from maskmill.shared.jobs.records import Entry, EntryForm, Failure, Job, ListingCursor
 from maskmill.shared.jobs.sources import (
     FileBytes,
@@ -92,10 +100,14 @@ def entries(
     left_out = LeftOut()
     last: Entry | None = None
     places = _Places(settings, readers or BucketReaders(settings), left_out, job.output)
-    for entry in _entries(job, places, start or ListingCursor(), alive):
+    cursor = start or ListingCursor()
+    for index, entry in enumerate(_entries(job, places, cursor, alive), cursor.listed):
+        if index % (job.options.sample or 1):
+            left_out.add(Reason.SAMPLE, entry.name)
+            continue
         if last:
             yield last
-        last = _telling(entry, left_out)
+        last = _telling(entry.model_copy(update={"index": index}), left_out)
     if last:
         yield _telling(last, left_out)
 
