@@ -82,7 +82,7 @@ def control() -> None:
     help="Lowest score kept [default: the configuration's, else 0.5; of a PaddleX model its draw_threshold].",
 )
 @option_flags("nms_iou", "classes", "thresholds", "max_instances", "mask_format", "save_json", "save_image")
-@option_flags("image_format", "dpi", "pages", "password")
+@option_flags("image_format", "dpi", "pages", "password", "sample")
 @click.option("--out", type=FOLDER, help="Folder for the results: pictures as JPEG, in the inputs' own folders.")
 @click.option("--save_path", type=FOLDER, help="Folder for the results: pictures in their input's format, all in it.")
 @click.option("--json", "as_json", is_flag=True, help="Print each result's JSON document on a line of its own.")

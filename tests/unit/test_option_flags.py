@@ -11,8 +11,8 @@ from maskmill.shared.jobs.sources import PdfOptions
 from maskmill.shared.option_flags import given_options, option_flags
 
 FIELDS = ({*Options.model_fields} - {"pdf"}) | {*PdfOptions.model_fields}
-# Without a queue nothing goes first, and nothing is given up.
-OF_A_QUEUE = {"priority", "max_failure_rate"}
+# Without a queue nothing goes first, nothing is given up, and no job was before.
+OF_A_QUEUE = {"priority", "max_failure_rate", "skip_existing", "since_job"}
 
 
 def parameters(name: str) -> set[str]:
