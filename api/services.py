@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import cast
 
 from flask import current_app
@@ -23,7 +23,7 @@ from maskmill.shared.jobs.records import Lane
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.replies import InteractiveQueue
 from maskmill.shared.settings import Settings
-from maskmill.shared.storage import Storage, open_storage
+from maskmill.shared.storage import Storage, open_storage, probe_atomic_create
 from maskmill.shared.storage.outputs import Outputs
 
 EXTENSION = "maskmill"
@@ -42,6 +42,7 @@ class Probes:
     storage: Probe[None]
     models: Probe[dict[str, dict[Lane, bool]]]
     troubles: Probe[dict[str, str]]
+    atomic: Probe[bool]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,12 @@ class Services:
                 seconds=LARGE_BODY_SECONDS,
             ),
             probes=Probes(
-                Probe(ledger.ping), Probe(storage.ping), Probe(partial(served_models, ledger)), Probe(ledger.troubles)
+                redis=Probe(ledger.ping),
+                storage=Probe(storage.ping),
+                models=Probe(partial(served_models, ledger)),
+                troubles=Probe(ledger.troubles),
+                # What a store can do is found out once.
+                atomic=Probe(cache(partial(probe_atomic_create, storage))),
             ),
             output_of=lru_cache(KEPT_OUTPUTS)(partial(_output_of, storage)),
         )

@@ -48,6 +48,10 @@ class Ready(BaseModel):
     models: dict[str, dict[Lane, bool]] = Field(
         description="By model and lane whether a worker has loaded the model and serves it."
     )
+    conditional_writes: Literal["atomic", "not atomic", "not known"] = Field(
+        description="Whether of several who create an object at once the storage lets one win, found out by a race. "
+        "Where it does not, the outcomes of a job are counted again from what is stored when it closes."
+    )
 
 
 @api.get("/live", responses={200: Live})
@@ -73,7 +77,7 @@ def examine(held: Services, lane: Lane | None = None) -> Ready:
     """Ask every service, all at the same time."""
     deadline = time.monotonic() + SECONDS
     redis, storage, served = held.probes.redis.start(), held.probes.storage.start(), held.probes.models.start()
-    troubles = held.probes.troubles.start()
+    troubles, atomic = held.probes.troubles.start(), held.probes.atomic.start()
     models: dict[str, dict[Lane, bool]] = {}
 
     def look_for_models() -> None:
@@ -95,7 +99,17 @@ def examine(held: Services, lane: Lane | None = None) -> Ready:
         "workers": _outcome(look_for_troubles),
     }
     well = all(outcome == "ok" for outcome in checks.values())
-    return Ready(status="ready" if well else "not ready", checks=checks, models=models)
+    status: Literal["ready", "not ready"] = "ready" if well else "not ready"
+    return Ready(
+        status=status, checks=checks, models=models, conditional_writes=_said_of(partial(by, deadline, atomic))
+    )
+
+
+def _said_of(is_atomic: Callable[[], bool]) -> Literal["atomic", "not atomic", "not known"]:
+    try:
+        return "atomic" if is_atomic() else "not atomic"
+    except MaskmillError:
+        return "not known"
 
 
 def _outcome(check: Callable[[], None]) -> str:

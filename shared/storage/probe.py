@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 PROBES = "probe/"
 GOOD_SECONDS = 60
-RACERS, ROUNDS = 8, 3
+RACERS, ROUNDS = 16, 2
 
 
 class Probe:

@@ -20,6 +20,7 @@ from maskmill.api.services import Services
 from maskmill.shared.settings import Settings
 from tests.integration.conftest import SHAPES
 from tests.services.api_server import run_api
+from tests.services.s3_proxy import S3Proxy
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,18 @@ def test_the_client_and_the_commands_need_no_flask() -> None:
     code = "import sys, maskmill.client.cli, maskmill.api.cli; print('flask' in sys.modules, 'rich' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found == "False False\n"
+
+
+@pytest.mark.parametrize(("every_writer_wins", "said"), [(False, "atomic"), (True, "not atomic")])
+def test_ready_tells_whether_the_store_lets_one_writer_win(
+    s3_settings: Settings, redis_url: str, proxied: S3Proxy, every_writer_wins: bool, said: str
+) -> None:
+    proxied.every_writer_wins = every_writer_wins
+    settings = s3_settings.model_copy(update={"redis_url": redis_url, "s3_endpoint": proxied.endpoint})
+    web = create_app(settings, Services.open(settings)).test_client()
+    asked = (web.get("/health/ready").json["conditional_writes"] for _ in range(20))
+    # A slow store has not told by the time that readiness waits.
+    assert next(told for told in asked if told != "not known") == said
 
 
 def test_what_workers_wait_for_is_told_and_makes_it_not_ready(web: FlaskClient, services: Services) -> None:
