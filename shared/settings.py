@@ -37,6 +37,10 @@ class Settings(BaseModel):
     s3_endpoint: str | None = Field(default=None, description="URL of an S3-compatible server; none means AWS.")
     s3_region: str = Field(default="us-east-1", description="Region that requests are signed for.")
     s3_access_key: str | None = Field(default=None, description="Access key; none leaves it to boto3's own chain.")
+    s3_public_endpoint: str | None = Field(
+        default=None,
+        description="URL by which clients reach that server: they get artifacts from there, by signed links.",
+    )
     s3_secret_key: SecretStr | None = Field(default=None, description="Secret of the access key.")
 
     # API

@@ -46,6 +46,9 @@ class PatientStorage:
                 return
             start_after, left = found[-1], None if left is None else left - len(found)
 
+    def link(self, key: str, seconds: int) -> str | None:
+        return self.storage.link(key, seconds)
+
     def delete(self, key: str) -> None:
         patiently(self.storage.delete, key)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import BinaryIO
+from http import HTTPStatus
+from typing import BinaryIO, cast
 
-from flask import Response
+from flask import Response, redirect
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
@@ -19,7 +20,11 @@ from maskmill.shared.errors import InvalidKey, KeyNotFound, NotFound
 from maskmill.shared.storage.protocol import check_key
 
 PIECE_BYTES = 1 << 18
+LINK_SECONDS = 900
 FILE = {"description": "The artifact.", "content": content("*/*", {"type": "string", "format": "binary"})}
+REDIRECT = {
+    "description": "Where `MASKMILL_S3_PUBLIC_ENDPOINT` is set: a link to the artifact that holds for 15 minutes."
+}
 
 api = APIBlueprint(
     "artifacts",
@@ -38,7 +43,7 @@ class ArtifactPath(BaseModel):
     name: str = Field(description="A name as the item's `artifacts` tells it; it may hold slashes.")
 
 
-@api.get("/jobs/<job_id>/artifacts/<path:name>", responses={200: FILE})
+@api.get("/jobs/<job_id>/artifacts/<path:name>", responses={200: FILE, 307: REDIRECT})
 def download(path: ArtifactPath) -> Response:
     """Download an artifact"""
     held = ExitStack()
@@ -47,6 +52,8 @@ def download(path: ArtifactPath) -> Response:
         # Here, not left to the storage: a server behind it may resolve `..` to another job's objects.
         key = check_key(files.artifact_key(path.name))
         size = files.results.size(key)
+        if size is not None and (link := files.results.link(key, LINK_SECONDS)):
+            return _leading_to(link)
         stream = held.enter_context(files.results.open(key))
     except (KeyNotFound, InvalidKey):
         raise NotFound(f"job {path.job_id} has no artifact {path.name[:200]!r}") from None
@@ -56,6 +63,12 @@ def download(path: ArtifactPath) -> Response:
         answer.content_length = size
     answer.headers["X-Content-Type-Options"] = "nosniff"
     return answer
+
+
+def _leading_to(link: str) -> Response:
+    answer = redirect(link, HTTPStatus.TEMPORARY_REDIRECT)
+    answer.headers["Cache-Control"] = "no-store"
+    return cast(Response, answer)
 
 
 def _pieces(stream: BinaryIO) -> Iterator[bytes]:

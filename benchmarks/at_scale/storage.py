@@ -59,6 +59,9 @@ class SlowStorage:
                 return
             yield from page
 
+    def link(self, key: str, seconds: int) -> str | None:
+        return self._under.link(key, seconds)
+
     def delete(self, key: str) -> None:
         with self._call("delete"):
             self._under.delete(key)

@@ -82,6 +82,11 @@ class LocalStorage:
         bounds = os.fsencode(check_prefix(prefix)), os.fsencode(check_prefix(start_after))
         return itertools.islice(self._walk("", *bounds), limit)
 
+    def link(self, key: str, seconds: int) -> str | None:
+        del seconds
+        check_key(key)
+        return None
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         with self._reading(key), contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):

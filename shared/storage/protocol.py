@@ -51,6 +51,9 @@ class Storage(Protocol):
         those above it.
         """
 
+    def link(self, key: str, seconds: int) -> str | None:
+        """A URL by which whoever has it gets the object for so many seconds; None where this storage gives none."""
+
     def delete(self, key: str) -> None:
         """Remove the object; no matter if there is none."""
 

@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -57,6 +58,7 @@ class S3Storage:
         self._room = MAX_KEY_BYTES - len(self._prefix.encode())
         self._page_size = page_size
         self._client = self._bucket.client
+        self._public = _public(settings, self._bucket, server)
         self._probe = Probe(self)
 
     def put(self, key: str, data: bytes, *, content_type: str = BYTES, if_absent: bool = False) -> bool:
@@ -107,6 +109,14 @@ class S3Storage:
         check_prefix(start_after, self._room)
         return itertools.islice(self._keys(prefix, start_after, min(limit or self._page_size, self._page_size)), limit)
 
+    def link(self, key: str, seconds: int) -> str | None:
+        full = self._full(key)
+        if self._public is None:
+            return None
+        with self._errors(key):
+            asked = {"Bucket": self._public.name, "Key": full}
+            return self._public.client.generate_presigned_url("get_object", Params=asked, ExpiresIn=seconds)
+
     def delete(self, key: str) -> None:
         full = self._full(key)
         with self._errors(key):
@@ -156,6 +166,14 @@ class S3Storage:
     def _errors(self, key: str) -> AbstractContextManager[None]:
         # Without a key, a 404 is the bucket's.
         return self._bucket.errors(key, OF_THE_OBJECT | NO_KEY if key else OF_THE_OBJECT)
+
+
+def _public(settings: Settings, bucket: S3Bucket, server: S3Server | None) -> S3Bucket | None:
+    """The bucket as clients reach it, if they do: a link is signed for the host that it names."""
+    own = S3Server.of_storage(settings)
+    if settings.s3_public_endpoint is None or (server or own) != own:
+        return None
+    return S3Bucket(replace(own, endpoint=settings.s3_public_endpoint), bucket.name, threads=1)
 
 
 def _checked(prefix: str) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 from pydantic import SecretStr
 
 from maskmill.shared.errors import (
@@ -595,3 +596,20 @@ def _moves(storage: Storage) -> list[Callable[[], object]]:
         lambda: list(storage.list()),
         lambda: storage.delete("key"),
     ]
+
+
+def test_a_link_leads_to_the_object_where_clients_reach_the_server(s3_settings: Settings, proxied: S3Proxy) -> None:
+    settings = s3_settings.model_copy(update={"s3_public_endpoint": proxied.endpoint})
+    storage = open_storage(settings)
+    storage.put("a b/ü+%.json", b"{}", content_type="application/json")
+    link = storage.link("a b/ü+%.json", 60)
+    assert link
+    assert link.startswith(proxied.endpoint)
+    answer = requests.get(link, timeout=30)
+    assert (answer.content, answer.headers["Content-Type"]) == (b"{}", "application/json")
+    assert requests.get(link.replace("a%20b", "a%20c"), timeout=30).status_code in (403, 404)
+
+
+def test_there_is_no_link_unless_clients_reach_the_server(storage: Storage) -> None:
+    storage.put("a.json", b"{}")
+    assert storage.link("a.json", 60) is None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import JobHead
@@ -60,3 +61,19 @@ def test_no_path_leads_out_of_the_jobs_artifacts(server: ApiServer) -> None:
         assert SECRET not in body
     for name in ("..", "%2e%2e", f"{MINE}%2F..%2F{OTHER}", f"..%2F{OTHER}"):
         assert get(server, f"/v1/jobs/{name}/artifacts/own_res.json")[0] in (400, 404)
+
+
+def test_where_clients_reach_the_server_they_are_led_there(
+    s3_settings: Settings, redis_url: str, tmp_path: Path
+) -> None:
+    reached = {"redis_url": redis_url, "s3_public_endpoint": s3_settings.s3_endpoint}
+    settings = s3_settings.model_copy(update=reached)
+    storage = open_storage(settings)
+    storage.put(keys.head(MINE), JobHead(id=MINE, created_at=0, shard_size=2).model_dump_json().encode())
+    storage.put(keys.artifact(MINE, "a b/own_res.json"), b"own", content_type="application/json")
+    with run_api(settings, tmp_path) as running:
+        url = f"{running.url}/v1/jobs/{MINE}/artifacts/a b/own_res.json"
+        answer = requests.get(url, timeout=60, allow_redirects=False)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (307, "no-store")
+        assert requests.get(url, timeout=60).content == b"own"
+        assert requests.get(f"{url}x", timeout=60).status_code == 404

@@ -47,6 +47,9 @@ class WatchedStorage:
     def list(self, prefix: str = "", start_after: str = "") -> Iterator[str]:
         return self._do("list", prefix, lambda: self._storage.list(prefix, start_after))
 
+    def link(self, key: str, seconds: int) -> str | None:
+        return self._do("link", key, lambda: self._storage.link(key, seconds))
+
     def delete(self, key: str) -> None:
         self._do("delete", key, lambda: self._storage.delete(key))
 
