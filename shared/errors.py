@@ -33,6 +33,15 @@ MaskmillError               a fault of Maskmill's own; the log has more
 │   ├── ObjectEncrypted         its store needs a key to decrypt it (SSE-KMS, SSE-C) that is not there, or not permitted
 │   ├── ObjectGone              the object was listed, and is not there any more
 │   ├── ObjectChanged           the object is not the one that was listed; submit it again
+│   ├── ArchiveBroken           the archive is damaged, or is none
+│   ├── ArchiveTruncated        the archive's end is missing; send the whole file
+│   ├── ArchiveOverlaps         files of the zip share bytes, as in a bomb
+│   ├── ArchiveBomb             it would unpack to more than 200 times its bytes
+│   ├── ArchiveTooLarge         more files than MASKMILL_MAX_MEMBERS, or more bytes than MASKMILL_MAX_ARCHIVE_BYTES
+│   ├── ArchiveNested           an archive inside an archive; unpack the outer one
+│   ├── MemberEncrypted         the file in the archive is encrypted; no password is asked for
+│   ├── MemberUnsupported       packed in a way that is not read here: stored, deflated and bzip2 are
+│   ├── MemberBroken            its bytes are not those that the archive announces: their number or their checksum
 │   └── WorkerCrashed           the input killed its worker twice
 ├── Unavailable             a service does not answer now
 │   ├── StorageUnavailable      the storage does not answer, or is full
@@ -198,6 +207,42 @@ class ObjectGone(InputError):
 
 class ObjectChanged(InputError):
     code = "changed"
+
+
+class ArchiveBroken(InputError):
+    code = "archive_broken"
+
+
+class ArchiveTruncated(InputError):
+    code = "archive_truncated"
+
+
+class ArchiveOverlaps(InputError):
+    code = "archive_overlaps"
+
+
+class ArchiveBomb(InputError):
+    code = "archive_bomb"
+
+
+class ArchiveTooLarge(InputError):
+    code = "archive_too_large"
+
+
+class ArchiveNested(InputError):
+    code = "archive_nested"
+
+
+class MemberEncrypted(InputError):
+    code = "encrypted"
+
+
+class MemberUnsupported(InputError):
+    code = "unsupported_method"
+
+
+class MemberBroken(InputError):
+    code = "member_broken"
 
 
 class WorkerCrashed(InputError):

@@ -26,7 +26,8 @@ PICTURE_SUFFIXES = frozenset(
     | {".avif", ".avifs", ".heic", ".heif", ".jp2", ".ico"}
 )
 PAGED_SUFFIXES = frozenset({".pdf", ".tif", ".tiff"})
-CLAIMS = PICTURE_SUFFIXES | PAGED_SUFFIXES
+ARCHIVE_SUFFIXES = frozenset({".zip", ".tar", ".tgz", ".tar.gz"})
+CLAIMS = PICTURE_SUFFIXES | PAGED_SUFFIXES | ARCHIVE_SUFFIXES
 # What systems put beside the user's own files, thumbnails of the pictures among it; "._name" is macOS's as well.
 LITTER = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store", "__macosx", "$recycle.bin", "system volume information"}
@@ -49,6 +50,7 @@ class Reason(StrEnum):
     FOLDER = "folder_object"
     RESULT = "result"
     SAMPLE = "not_sampled"
+    METADATA = "metadata"
 
 
 WORDS = {
@@ -61,6 +63,7 @@ WORDS = {
     Reason.FOLDER: "a folder's own object",
     Reason.RESULT: "a result of Maskmill",
     Reason.SAMPLE: "not of the sample",
+    Reason.METADATA: "a data set's own",
 }
 
 
@@ -172,8 +175,11 @@ def _read_sub_folder(folder: Path, path: str, left_out: LeftOut) -> list[Child]:
 
 
 def suffix_of(name: str) -> str:
-    """The last suffix of a file's name in lower case, with its dot; empty where it has none."""
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a Path for each of ten million names takes long
+    """The suffix that says what a file is, in small letters: ".tar.gz" counts as one; empty where there is none."""
+    lower = name.lower()
+    if lower.endswith(".tar.gz"):
+        return ".tar.gz"
+    suffix = os.path.splitext(lower)[1]  # noqa: PTH122 - a Path for each of ten million names takes long
     return suffix if suffix != "." else ""
 
 

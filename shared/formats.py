@@ -59,6 +59,7 @@ _FOREIGN = (
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video"),
     (b"RIFF", "a RIFF sound or video"),
 )
+_DOCUMENTS = (b"[Content_Types].xml", b"_rels/", b"mimetype", b"META-INF/")
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 
@@ -74,7 +75,18 @@ def sniff(head: bytes) -> str | None:
         return "bmp"
     if brands := _brands(head):
         return _named_by(brands)
-    return "pdf" if b"%PDF-" in head[:HEAD_BYTES] else None
+    # Of an archive it may be the first file's.
+    return "pdf" if b"%PDF-" in head[:HEAD_BYTES] and not _archive_mark(head) else None
+
+
+def archive_kind(head: bytes) -> str | None:
+    """ "zip", "tar" or "gzip" where the first bytes are those of such an archive.
+
+    Office documents, e-books and Java's archives are zips as well, which nobody sends for the pictures in them: their
+    first file tells them (ECMA-376-2; ODF 1.3, part 2, 3.3; EPUB 3.3, 4.2; the JAR specification).
+    """
+    kind = _archive_mark(head)
+    return None if kind == "zip" and head[30:].startswith(_DOCUMENTS) else kind
 
 
 def identify(data: bytes) -> str:
@@ -125,6 +137,14 @@ def plain_webp_size(data: bytes) -> tuple[int, int] | None:
         return None
     width, height = struct.unpack_from("<HH", data, 26)
     return width & 0x3FFF, height & 0x3FFF
+
+
+def _archive_mark(head: bytes) -> str | None:
+    if head.startswith((b"PK\3\4", b"PK\5\6")):
+        return "zip"
+    if head[257:262] == b"ustar":
+        return "tar"
+    return "gzip" if head.startswith(b"\x1f\x8b") else None
 
 
 def _box_ends(data: bytes) -> Iterator[int]:

@@ -70,6 +70,10 @@ class Settings(BaseModel):
     max_input_bytes: int = Field(default=128 << 20, description="Largest single input, in bytes.")
     max_pixels: int = Field(default=128_000_000, description="Largest picture, in pixels.")
     max_pages: int = Field(default=10_000, description="Most pages of one PDF or TIFF.")
+    max_members: int = Field(default=100_000, ge=1, description="Most files and folders of one archive.")
+    max_archive_bytes: int = Field(
+        default=16 << 30, description="Most bytes of one archive, and of all that it holds, unpacked."
+    )
     max_items: int = Field(default=10_000_000, description="Most items of one job.")
 
     # Queue

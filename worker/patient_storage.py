@@ -33,6 +33,9 @@ class PatientStorage:
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
         return self.storage.open(key)
 
+    def get_range(self, key: str, start: int, count: int) -> bytes:
+        return patiently(self.storage.get_range, key, start, count)
+
     def size(self, key: str) -> int | None:
         return patiently(self.storage.size, key)
 

@@ -9,12 +9,12 @@ import time
 import unicodedata
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from maskmill.api.submission.job_request import check_count
-from maskmill.shared.errors import BodyTooLarge
-from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
+from maskmill.shared.errors import BodyTooLarge, InvalidRequest
+from maskmill.shared.formats import HEAD_BYTES, PAGED, archive_kind, sniff
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import EntryForm
@@ -39,6 +39,8 @@ class Uploads:
         self._running: list[Future[None]] = []
         self._held: list[_Held] = []
         self._names: set[str] = set()
+        self._folders: set[str] = set()
+        self._archives: set[str] = set()
         self._turns: dict[str, int] = {}
         self._marked = False
         self._password_key: str | None = None
@@ -58,6 +60,7 @@ class Uploads:
         self._held.append(held)
         checksum = self._copy(pieces, held, pointer)
         source = UploadSource(name=safe, key=key, form=_form_of(held.head), pdf=pdf)
+        self._check_place(source, pointer)
         self.sources.append(source)
         self.digests.append((name, checksum))
         self._wait(self._settings.store_threads - 1)
@@ -103,15 +106,29 @@ class Uploads:
         size = 0
         for piece in pieces:
             size += len(piece)
-            if size > self._settings.max_input_bytes:
-                raise BodyTooLarge(f"a file may have {self._settings.max_input_bytes} bytes at most", pointer=pointer)
             checksum.update(piece)
             held.add(piece)
+            if size > self._settings.max_input_bytes and size > (most := self._most(held)):
+                raise BodyTooLarge(f"a file may have {most} bytes at most", pointer=pointer)
         return checksum.hexdigest()
+
+    def _most(self, held: _Held) -> int:
+        """How many bytes the file may have."""
+        is_archive = _form_of(held.head) == "archive"
+        return self._settings.max_archive_bytes if is_archive else self._settings.max_input_bytes
 
     def _wait(self, at_most: int) -> None:
         while len(self._running) > at_most:
             self._running.pop(0).result()
+
+    def _check_place(self, source: UploadSource, pointer: str) -> None:
+        """Raise InvalidRequest where an archive is called as a folder is: the results of both would lie there."""
+        folders = {str(folder).casefold() for folder in PurePosixPath(source.name).parents}
+        self._folders |= folders
+        if source.form == "archive":
+            self._archives.add(source.name.casefold())
+        if clash := (folders & self._archives) or ({source.name.casefold()} & self._archives & self._folders):
+            raise InvalidRequest(f"{clash.pop()!r} is sent as an archive and as a folder", pointer=pointer)
 
     def _unique(self, name: str) -> str:
         """The name, or one with "-2", "-3", ... behind its stem; upper and lower case are one."""
@@ -144,7 +161,9 @@ def _shorten(segment: str) -> str:
 
 def _form_of(head: bytes) -> EntryForm:
     """What the first bytes say; a worker need not look at a picture before it runs it."""
-    return "paged" if sniff(head) in PAGED else "picture"
+    if (found := sniff(head)) is None and archive_kind(head):
+        return "archive"
+    return "paged" if found in PAGED else "picture"
 
 
 class _Held:

@@ -45,6 +45,10 @@ class SlowStorage:
                 file = stack.enter_context(self._under.open(key))
             yield file
 
+    def get_range(self, key: str, start: int, count: int) -> bytes:
+        with self._call("get"):
+            return self._under.get_range(key, start, count)
+
     def size(self, key: str) -> int | None:
         with self._call("size"):
             return self._under.size(key)

@@ -66,11 +66,14 @@ class Egress:
                 head += piece
         return bytes(head[:count])
 
-    def download(self, url: str, path: Path) -> None:
-        """Write the body to `path` without holding it all; after an error there is no file."""
+    def download(self, url: str, path: Path, most: int | None = None) -> None:
+        """Write the body to `path` without holding it all; after an error there is no file.
+
+        It may have `most` bytes, or as many as any input.
+        """
         try:
             with path.open("wb") as file:
-                file.writelines(self._pieces(url))
+                file.writelines(self._pieces(url, most))
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -99,11 +102,11 @@ class Egress:
         """Close the kept connections."""
         self._pools.clear()
 
-    def _pieces(self, url: str) -> Generator[bytes, None, None]:
+    def _pieces(self, url: str, most: int | None = None) -> Generator[bytes, None, None]:
         with Deadline(self._seconds) as deadline, _errors(url, deadline):
             response = self._follow(url)
             with contextlib.closing(response):
-                yield from self._body(url, response)
+                yield from self._body(url, response, most or self._max_bytes)
 
     def _follow(self, url: str, headers: Mapping[str, str] = HEADERS) -> BaseHTTPResponse:
         for _ in range(MAX_REDIRECTS + 1):
@@ -129,15 +132,16 @@ class Egress:
             decode_content=False,
         )
 
-    def _body(self, url: str, response: BaseHTTPResponse) -> Iterator[bytes]:
+    def _body(self, url: str, response: BaseHTTPResponse, most: int) -> Iterator[bytes]:
         announced, size = announced_size(response) or 0, 0
-        while announced <= self._max_bytes and (piece := response.read1(PIECE)):
+        while announced <= most and (piece := response.read1(PIECE)):
             size += len(piece)
-            if size > self._max_bytes:
+            if size > most:
                 break
             yield piece
-        if max(announced, size) > self._max_bytes:
-            raise UrlTooLarge(f"{url}: more than {self._max_bytes} bytes; MASKMILL_MAX_INPUT_BYTES sets the limit")
+        if max(announced, size) > most:
+            setting = "MASKMILL_MAX_INPUT_BYTES" if most == self._max_bytes else "MASKMILL_MAX_ARCHIVE_BYTES"
+            raise UrlTooLarge(f"{url}: more than {most} bytes; {setting} sets the limit")
 
 
 def _pools(connector: Connector, threads: int) -> PoolManager:

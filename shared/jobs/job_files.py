@@ -5,9 +5,11 @@ receiving/REF/FOLDER       marker: a request is storing its uploads; what it lea
 jobs/ID/head.json          the job without its sources: what workers, status and pages need
 jobs/ID/job.json           the job as accepted, immutable; once it is stored the job is accepted
 jobs/ID/paused, cancelled  markers, so that a ledger made anew knows
-jobs/ID/inputs/...         uploaded bytes, those of URLs that have pages, and passwords.json while the job runs
+jobs/ID/inputs/...         uploaded bytes, those of URLs that have pages or are archives, those of what a tar.gz
+                           holds, and passwords.json while the job runs
 jobs/ID/chunks/N           entries of the listing that a worker has to look into
 jobs/ID/expanded/N         what it found there
+jobs/ID/members/ARCHIVE/N  the inputs of an archive, MEMBERS_A_PIECE together
 jobs/ID/plan/N             a plan page: SHARDS_A_PAGE shards of items, immutable
 jobs/ID/outcomes/N         a shard's outcomes, written once and whole: THE commit of the shard
 jobs/ID/annotations/N      a shard's instances in compact form, for exports
@@ -37,11 +39,14 @@ from dataclasses import dataclass
 from maskmill.shared.errors import KeyNotFound
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import (
+    MEMBERS_A_PIECE,
     Chunk,
     Expansion,
     Job,
     JobHead,
     JobStatus,
+    Member,
+    MemberList,
     Outcome,
     PlanPage,
     Rollup,
@@ -165,6 +170,24 @@ class JobFiles:
             return None
         found = map(Expansion.model_validate_json, data.splitlines())
         return {expansion.entry: expansion for expansion in found}
+
+    def store_members(self, archive: str, members: Iterable[Member]) -> MemberList:
+        """Store the inputs of an archive; no more than MEMBERS_A_PIECE of them are held.
+
+        `archive` must be another for each state of an archive: whoever stores them anew stores the same.
+        """
+        left, total = iter(members), 0
+        folder = keys.members(self.ref, archive)
+        while piece := list(itertools.islice(left, MEMBERS_A_PIECE)):
+            self.storage.put(_piece_key(folder, total // MEMBERS_A_PIECE), encode_lines(piece))
+            total += len(piece)
+        return MemberList(folder=folder, count=total)
+
+    def members(self, of: MemberList, first: int = 0) -> Iterator[Member]:
+        """The inputs of an archive from the place `first` on, of which MEMBERS_A_PIECE are held."""
+        for number in range(first // MEMBERS_A_PIECE, -(-of.count // MEMBERS_A_PIECE)):
+            lines = self.storage.get(_piece_key(of.folder, number)).splitlines()
+            yield from map(Member.model_validate_json, lines[max(first - number * MEMBERS_A_PIECE, 0) :])
 
     # Its outcomes
 
@@ -318,6 +341,10 @@ def _alike(job: Job, digest: str) -> str:
     options = job.options.model_dump(mode="json", exclude=INDIFFERENT)
     document = json.dumps({**shared, "options": options, "digest": digest}, sort_keys=True)
     return hashlib.sha256(document.encode()).hexdigest()
+
+
+def _piece_key(folder: str, number: int) -> str:
+    return f"{folder}{number:08d}.jsonl"
 
 
 def _time_in(marker: bytes | None) -> float:

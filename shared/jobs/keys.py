@@ -62,6 +62,10 @@ def head(ref: str) -> str:
     return f"{folder(ref)}head.json"
 
 
+def members(ref: str, archive: str) -> str:
+    return f"{folder(ref)}members/{archive}/"
+
+
 def inputs(ref: str, name: str) -> str:
     return f"{folder(ref)}inputs/{name}"
 

@@ -22,13 +22,16 @@ JOB_ID_PATTERN = r"^[0-9a-z]{8,40}$"
 JobState = Literal["queued", "planning", "running", "paused", "finalizing", "completed", "failed", "cancelled"]
 OutcomeStatus = Literal["succeeded", "failed", "skipped"]
 Lane = Literal["bulk", "interactive"]
-EntryForm = Literal["picture", "paged", "unknown"]
+EntryForm = Literal["picture", "paged", "archive", "unknown"]
 MaskFormat = Literal["rle", "polygon", "dense"]
 
 SHARDS_A_PAGE = 32
 """Shards whose items are planned, stored and entered together."""
 SHARDS_A_ROLLUP = 1000
 """Shards whose outcomes are counted together in one file."""
+
+MEMBERS_A_PIECE = 1000
+"""Files of an archive that are stored, and read again, together."""
 
 MOST_LABELS = 1 << 31
 """No model has so many classes."""
@@ -247,6 +250,23 @@ class ListingCursor(Wire):
     listed: int = Field(default=0, description="How many entries are before it.")
 
 
+class Member(Wire):
+    """A file of an archive that is an input; `name` is its path below the archive's, `label` its path as shown."""
+
+    name: str
+    label: str
+    location: Location
+    pages: tuple[tuple[int, int], ...] | None = None
+    failure: Failure | None = None
+
+
+class MemberList(Wire):
+    """The members of an archive: `count` of them, stored MEMBERS_A_PIECE together below the key `folder`."""
+
+    folder: str
+    count: int
+
+
 class Expansion(Wire):
     """What a worker found an entry to be: its pages as (first, last) pairs from 0, None for a plain picture.
 
@@ -259,6 +279,8 @@ class Expansion(Wire):
     location: Location | None = None
     failure: Failure | None = None
     is_input: bool = True
+    members: MemberList | None = Field(default=None, description="The inputs of an archive.")
+    left_out: LeftOut | None = Field(default=None, description="What of an archive is no input.")
 
 
 class Chunk(Wire):
@@ -272,12 +294,14 @@ class Chunk(Wire):
 class PlanCursor(Wire):
     """Where planning goes on: with the listing and, before it, behind an entry's page inside a stored chunk.
 
-    `chunks` counts the chunks that are stored; `inside` is (entry, page) of the last one, page None for a picture.
+    `chunks` counts the chunks that are stored; `inside` is (entry, page) of the last one, page None for a picture, and
+    `member`, where that entry is an archive, the place in its list.
     """
 
     listing: ListingCursor | None = ListingCursor()
     chunks: int = 0
     inside: tuple[int, int | None] | None = None
+    member: int | None = None
 
 
 class PlanPage(Wire):
@@ -374,7 +398,7 @@ class JobStatus(Wire):
     trouble: str | None = Field(default=None, description="What its workers wait for, such as a storage that refuses.")
     left_out: LeftOut = Field(
         default_factory=LeftOut,
-        description="What of buckets and server folders is no input, by reason: how many, and the first names.",
+        description="What of folders, buckets and archives is no input, by reason: how many, and the first names.",
     )
 
 

@@ -46,7 +46,7 @@ class UploadSource(Wire):
     type: Literal["upload"] = "upload"
     name: str
     key: str
-    form: Literal["picture", "paged", "unknown"] = "unknown"
+    form: Literal["picture", "paged", "archive", "unknown"] = "unknown"
     pdf: PdfOptions | None = None
 
 
@@ -118,4 +118,26 @@ class ObjectBytes(Wire):
         return f"s3://{self.bucket}/{self.key}"
 
 
-Location = Annotated[StoredBytes | UrlBytes | FileBytes | ObjectBytes, Field(discriminator="type")]
+# What can be read from anywhere on, and so may be an archive.
+Seekable = Annotated[StoredBytes | FileBytes | ObjectBytes, Field(discriminator="type")]
+
+
+class MemberBytes(Wire):
+    """An Item's bytes are a file of an archive that is not unpacked.
+
+    They lie somewhere from `start` to before `end`: in a tar they are what is there, in a zip they stand behind a
+    header of their own, which only who reads them looks at.
+    """
+
+    type: Literal["member"] = "member"
+    archive: Seekable
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+    method: Literal["tar", "stored", "deflated", "bzip2"] = "tar"
+    packed: int = Field(ge=0, description="Bytes that it takes in the archive.")
+    size: int = Field(ge=0, description="Bytes that it has.")
+    crc: int | None = None
+    changed: int | None = Field(default=None, description="When the archive, if it is a file, was changed, in ns.")
+
+
+Location = Annotated[StoredBytes | UrlBytes | FileBytes | ObjectBytes | MemberBytes, Field(discriminator="type")]

@@ -109,9 +109,18 @@ class BucketReader:
 
     def head(self, key: str, pin: Pin, count: int) -> bytes:
         """Its first `count` bytes, or all where there are fewer."""
-        with self._object(key, pin, Range=f"bytes=0-{count - 1}") as answer:
+        return self.range(key, pin, 0, count)
+
+    def range(self, key: str, pin: Pin, start: int, count: int) -> bytes:
+        """Its bytes from `start` on, `count` or as many as there are; EmptyInput where there is none."""
+        with self._object(key, pin, Range=f"bytes={start}-{start + count - 1}") as answer:
             data: bytes = answer["Body"].read(count)
             return data
+
+    def look(self, key: str, pin: Pin) -> tuple[int, str]:
+        """How many bytes the object has, and its ETag."""
+        with self._object(key, pin, Range="bytes=0-0") as answer:
+            return int(answer["ContentRange"].rpartition("/")[2]), answer["ETag"]
 
     @contextlib.contextmanager
     def _object(self, key: str, pin: Pin, **more: Any) -> Iterator[Any]:

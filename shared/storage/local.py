@@ -70,6 +70,11 @@ class LocalStorage:
         with file:
             yield file
 
+    def get_range(self, key: str, start: int, count: int) -> bytes:
+        with self.open(key) as file, self._reading(key):
+            file.seek(start)
+            return file.read(count)
+
     def size(self, key: str) -> int | None:
         path = self._path(key)
         with self._reading(key), contextlib.suppress(FileNotFoundError, NotADirectoryError):

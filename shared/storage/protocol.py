@@ -41,6 +41,9 @@ class Storage(Protocol):
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
         """The object as a buffered reader, forward only; KeyNotFound where there is none."""
 
+    def get_range(self, key: str, start: int, count: int) -> bytes:
+        """The object's bytes from `start` on, `count` or as many as there are; KeyNotFound where there is none."""
+
     def size(self, key: str) -> int | None:
         """The object's bytes, None where there is none."""
 

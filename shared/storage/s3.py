@@ -16,7 +16,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from maskmill.shared.buckets import S3Server
-from maskmill.shared.errors import InvalidKey, InvalidRequest, KeyNotFound, MaskmillError, ObjectRefused
+from maskmill.shared.errors import EmptyInput, InvalidKey, InvalidRequest, KeyNotFound, MaskmillError, ObjectRefused
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage.probe import PROBES, Probe
 from maskmill.shared.storage.protocol import BYTES, MAX_KEY_BYTES, check_key, check_prefix
@@ -32,6 +32,7 @@ OF_THE_OBJECT: dict[str, type[MaskmillError]] = {
     "EntityTooLarge": ObjectRefused,
     "InvalidObjectState": ObjectRefused,
 }
+BEHIND_THE_END: dict[str, type[MaskmillError]] = dict.fromkeys(("InvalidRange", "416"), EmptyInput)
 # Half of a key's bytes: the other half is for what a job stores.
 MAX_PREFIX_BYTES = 512
 
@@ -92,6 +93,14 @@ class S3Storage:
             body = self._client.get_object(Bucket=self._bucket.name, Key=full)["Body"]
             with contextlib.closing(body):
                 yield cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", body), 1 << 16))
+
+    def get_range(self, key: str, start: int, count: int) -> bytes:
+        full, asked = self._full(key), f"bytes={start}-{start + count - 1}"
+        try:
+            with self._errors(key):
+                return self._client.get_object(Bucket=self._bucket.name, Key=full, Range=asked)["Body"].read(count)
+        except EmptyInput:
+            return b""
 
     def size(self, key: str) -> int | None:
         full = self._full(key)
@@ -165,7 +174,7 @@ class S3Storage:
 
     def _errors(self, key: str) -> AbstractContextManager[None]:
         # Without a key, a 404 is the bucket's.
-        return self._bucket.errors(key, OF_THE_OBJECT | NO_KEY if key else OF_THE_OBJECT)
+        return self._bucket.errors(key, OF_THE_OBJECT | NO_KEY | BEHIND_THE_END if key else OF_THE_OBJECT)
 
 
 def _public(settings: Settings, bucket: S3Bucket, server: S3Server | None) -> S3Bucket | None:

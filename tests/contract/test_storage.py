@@ -90,6 +90,15 @@ def ordered(settings: Settings) -> list[str]:
     return AGREED if settings.storage_url.startswith("s3:") else ORDERED
 
 
+def test_a_range_is_got_as_far_as_there_is_one(storage: Storage) -> None:
+    storage.put("a/b.bin", bytes(range(100)))
+    assert storage.get_range("a/b.bin", 0, 10) == bytes(range(10))
+    assert storage.get_range("a/b.bin", 90, 20) == bytes(range(90, 100))
+    assert storage.get_range("a/b.bin", 100, 1) == b""
+    with pytest.raises(KeyNotFound):
+        storage.get_range("a/c.bin", 0, 1)
+
+
 def test_what_was_put_is_what_is_got(storage: Storage) -> None:
     assert storage.put("a/b.bin", b"\0\xff" * 1000) is True
     assert storage.get("a/b.bin") == b"\0\xff" * 1000

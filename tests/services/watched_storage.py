@@ -41,6 +41,9 @@ class WatchedStorage:
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
         return self._do("open", key, lambda: self._storage.open(key))
 
+    def get_range(self, key: str, start: int, count: int) -> bytes:
+        return self._do("get_range", key, lambda: self._storage.get_range(key, start, count))
+
     def size(self, key: str) -> int | None:
         return self._do("size", key, lambda: self._storage.size(key))
 

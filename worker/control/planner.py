@@ -40,9 +40,10 @@ from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.worker.control.existing import Existing, existing_of
 from maskmill.worker.control.runner import InHand
 from maskmill.worker.sources.listing import entries
-from maskmill.worker.sources.pages import items_of
+from maskmill.worker.sources.pages import items_of, parts_of
 
 CHUNK_ENTRIES = 1024
+CHUNK_ARCHIVES = 16
 # A worker that looks into a chunk makes the planning due again; these are for one that does not come.
 WAIT_SECONDS, LOOK_AGAIN_SECONDS = 3.0, 30.0
 # A cursor is made for the last item of a page alone.
@@ -223,19 +224,19 @@ class Planning:
         if cursor.inside is not None:
             chunk = self.files.chunk(chunks - 1)
             assert chunk is not None, "a page is stored after the chunk that it is made of"
-            yield from self._items_inside(chunk, cursor.inside)
+            yield from self._items_inside(chunk, cursor)
         if cursor.listing is None:
             return
         at = self.planner
         listed = entries(self.job, at.settings, cursor.listing, self.in_hand.alive, at.buckets)
-        while run := list(itertools.islice(listed, CHUNK_ENTRIES)):
+        while run := _next_run(listed):
             if all(_is_plain(entry) for entry in run):
                 yield from (self._found(entry, partial(_cursor_behind, entry, chunks)) for entry in run)
                 continue
-            after = _behind(run[-1]) if len(run) == CHUNK_ENTRIES else None
+            after = _behind(run[-1]) if _may_go_on(run) else None
             chunk = self._stored(Chunk(number=chunks, after=after, entries=tuple(run)))
             chunks += 1
-            yield from self._items_inside(chunk, None)
+            yield from self._items_inside(chunk, PlanCursor())
             if _behind(chunk.entries[-1]) != _behind(run[-1]):
                 # The one that is stored was listed earlier, when the folder held something else.
                 yield from self._items(PlanCursor(listing=chunk.after, chunks=chunks))
@@ -258,20 +259,27 @@ class Planning:
         assert stored is not None, "it was found stored just now"
         return stored
 
-    def _items_inside(self, chunk: Chunk, inside: tuple[int, int | None] | None) -> Iterator[tuple[Item, CursorMaker]]:
+    def _items_inside(self, chunk: Chunk, at: PlanCursor) -> Iterator[tuple[Item, CursorMaker]]:
+        """The items of the chunk's entries that stand behind the cursor `at`, all where it is inside of none."""
         expansions = self._expansions(chunk.number)
-        for number, entry in enumerate(chunk.entries):
-            if inside is not None and number < inside[0]:
-                continue
-            found = expansions.get(number)
-            if inside is None or number > inside[0]:
+        cursor = partial(PlanCursor, listing=chunk.after, chunks=chunk.number + 1)
+        first = at.inside[0] if at.inside else -1
+        for number in range(max(first, 0), len(chunk.entries)):
+            entry, found = chunk.entries[number], expansions.get(number)
+            if number > first:
                 self._note_left_out(entry)
-                if found and not found.is_input:
-                    self._left_out.add(Reason.OTHER, entry.name)
-            for item in items_of(entry, found):
-                here = (number, item.page_index)
-                if inside is None or here[0] > inside[0] or (here[1] is not None and here[1] > (inside[1] or 0)):
-                    yield item, partial(PlanCursor, listing=chunk.after, chunks=chunk.number + 1, inside=here)
+                self._note_found(entry, found)
+            for member, part, of_part in parts_of(entry, found, self.files, (at.member or 0) if number == first else 0):
+                for item in items_of(part, of_part):
+                    inside = (number, item.page_index)
+                    if number > first or _place(inside, member) > _place(at.inside, at.member):
+                        yield item, partial(cursor, inside=inside, member=member)
+
+    def _note_found(self, entry: Entry, found: Expansion | None) -> None:
+        if found and not found.is_input:
+            self._left_out.add(Reason.OTHER, entry.name)
+        if found and found.left_out:
+            self._left_out.merge(found.left_out)
 
     def _expansions(self, chunk: int) -> dict[int, Expansion]:
         """What a worker found; it is asked where none has looked yet. Raises NotExpandedYet after a while."""
@@ -295,6 +303,29 @@ class Planning:
 
 def _marked(item: Item, existing: Existing) -> Item:
     return item.model_copy(update={"existing": True}) if existing.has(item) else item
+
+
+def _next_run(listed: Iterator[Entry]) -> list[Entry]:
+    """The next entries that are looked into together: not many where there are archives, each of which takes long."""
+    run: list[Entry] = []
+    archives = 0
+    for entry in itertools.islice(listed, CHUNK_ENTRIES):
+        run.append(entry)
+        archives += entry.form == "archive"
+        if archives == CHUNK_ARCHIVES:
+            break
+    return run
+
+
+def _may_go_on(run: list[Entry]) -> bool:
+    """Whether the listing need not have ended with that run."""
+    return len(run) == CHUNK_ENTRIES or sum(entry.form == "archive" for entry in run) == CHUNK_ARCHIVES
+
+
+def _place(inside: tuple[int, int | None] | None, member: int | None) -> tuple[int, int, int]:
+    """The place inside a chunk in an order that can be compared: entry, member, page."""
+    entry, page = inside or (-1, None)
+    return entry, -1 if member is None else member, -1 if page is None else page
 
 
 def _is_plain(entry: Entry) -> bool:

@@ -16,6 +16,10 @@ from maskmill.worker.shards.shard_run import TOUCHES, Held
 from maskmill.worker.sources.pages import LOOK_AHEAD, Expander, with_password
 
 
+class _GivenUp(Exception):
+    """Nobody waits any more for what is looked into."""
+
+
 @dataclass(frozen=True)
 class ChunkExpander:
     """Looks into the chunks of one process; `progress` tells whether it gets on."""
@@ -69,6 +73,15 @@ class ChunkExpander:
         if entry.form == "picture":
             return Expansion(entry=number)
         pdf = with_password(entry.pdf, entry.source, passwords)
-        found = self.expander.look_into(held.lease.ref, number, entry, pdf)
+
+        def alive() -> None:
+            self.progress.moved()
+            if not held.wanted:
+                raise _GivenUp
+
+        try:
+            found = self.expander.look_into(held.lease.ref, number, entry, pdf, alive)
+        except _GivenUp:
+            return None
         self.progress.moved()
         return found

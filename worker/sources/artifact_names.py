@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from maskmill.shared.folder_inputs import ARCHIVE_SUFFIXES, suffix_of
+
 # A store takes 255 bytes between two slashes; page numbers and "_res.json" need some of them.
 MOST_BYTES = 200
 PAGE_LIKE = re.compile(r"_\d+$|\.$")
@@ -36,6 +38,15 @@ def safe_path(key: str) -> str:
     """
     *folders, base = key.split("/")
     return "/".join([*(_shortened(_part(folder)) for folder in folders), _part(base)])
+
+
+def beside_archives(path: str) -> str:
+    """The path of an object, another than that of any file of an archive: a store may hold `x.zip` and `x.zip/1.jpg`.
+
+    `x.zip/1.jpg` becomes `%2Fx.zip/1.jpg`; no part of a `safe_path` begins like that.
+    """
+    *folders, base = path.split("/")
+    return "/".join([*(f"%2F{one}" if suffix_of(one) in ARCHIVE_SUFFIXES else one for one in folders), base])
 
 
 def _part(part: str) -> str:

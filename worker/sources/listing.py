@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from maskmill.shared.buckets import ObjectUrl
 from maskmill.shared.errors import InputNotFound, MaskmillError, ObjectArchived, RequestError
 from maskmill.shared.folder_inputs import (
+    ARCHIVE_SUFFIXES,
     PAGED_SUFFIXES,
     PICTURE_SUFFIXES,
     LeftOut,
@@ -35,7 +36,7 @@ from maskmill.shared.jobs.sources import (
 from maskmill.shared.roots import allowed_path, following
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage.bucket_reader import BucketReaders, ListedObject
-from maskmill.worker.sources.artifact_names import Names, clean, safe_path
+from maskmill.worker.sources.artifact_names import Names, beside_archives, clean, safe_path
 from maskmill.worker.sources.bucket_listing import Wanted, list_objects, own_prefixes
 
 
@@ -83,7 +84,12 @@ class _Root:
 def form_of(name: str) -> EntryForm:
     """What the suffix of a name says."""
     suffix = suffix_of(name)
-    return "picture" if suffix in PICTURE_SUFFIXES else "paged" if suffix in PAGED_SUFFIXES else "unknown"
+    forms: dict[EntryForm, frozenset[str]] = {
+        "picture": PICTURE_SUFFIXES,
+        "paged": PAGED_SUFFIXES,
+        "archive": ARCHIVE_SUFFIXES,
+    }
+    return next((form for form, suffixes in forms.items() if suffix in suffixes), "unknown")
 
 
 def entries(
@@ -192,7 +198,7 @@ def _of_object(root: _Root, bucket: str, one: ListedObject, wanted: Wanted, top:
     is_exact = one.key == wanted.exact
     below = one.key.rpartition("/")[2] if is_exact else one.key.removeprefix(wanted.folder)
     problem = ObjectArchived(f"it is of storage class {one.storage_class}; restore it") if one.is_archived else None
-    entry = root.entry_at(one.key, f"{top}{safe_path(below)}", location, location.url, problem)
+    entry = root.entry_at(one.key, f"{top}{beside_archives(safe_path(below))}", location, location.url, problem)
     return entry if is_exact or entry.form != "unknown" else entry.model_copy(update={"named": False})
 
 

@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from maskmill.shared.errors import MaskmillError
-from maskmill.shared.formats import HEAD_BYTES, PAGED, sniff
+from maskmill.shared.folder_inputs import suffix_of
+from maskmill.shared.formats import HEAD_BYTES, PAGED, archive_kind, sniff
 from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import Entry, Expansion, Failure, Item, Job
 from maskmill.shared.jobs.sources import PdfOptions, StoredBytes, UrlBytes
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 from maskmill.worker.images.decode import page_count
 from maskmill.worker.retry import patiently
+from maskmill.worker.sources.archive import KINDS
 from maskmill.worker.sources.artifact_names import artifact_name
 from maskmill.worker.sources.fetch import Fetcher
 from maskmill.worker.sources.listing import entries
+from maskmill.worker.sources.members import MemberFinder, member_entry, stored_once
 
 LOOK_AHEAD = 16
+# Of the archives that are looked into at once each takes up to some ten mebibytes.
+ARCHIVES_AT_ONCE = 4
 A_PICTURE = Expansion(entry=0)
+
+
+def parts_of(
+    entry: Entry, expansion: Expansion | None, files: JobFiles, first: int = 0
+) -> Iterator[tuple[int | None, Entry, Expansion | None]]:
+    """The entry itself or, of an archive, its members from the place `first` on, each with its place."""
+    if expansion is None or expansion.members is None:
+        yield None, entry, expansion
+        return
+    for place, member in enumerate(files.members(expansion.members, first), first):
+        yield place, member_entry(entry, member), Expansion(entry=expansion.entry, pages=member.pages)
 
 
 def items_of(entry: Entry, expansion: Expansion | None) -> Iterator[Item]:
@@ -59,13 +78,17 @@ class Expander:
     settings: Settings
     storage: Storage
     fetcher: Fetcher
+    _archives: threading.Semaphore = field(default_factory=partial(threading.Semaphore, ARCHIVES_AT_ONCE))
 
     def items(self, job: Job) -> Iterator[Item]:
         """The items of a job whose listing and looking into is one and the same, numbered; a few entries ahead."""
-        number = itertools.count()
+        number, files = itertools.count(), JobFiles(self.storage, job.id)
         for entry, expansion in self._looked_ahead(job):
-            for item in items_of(entry, expansion):
-                yield item.model_copy(update={"number": next(number)})
+            if expansion.left_out:
+                expansion.left_out.warn(entry.input_path)
+            for _, part, of_part in parts_of(entry, expansion, files):
+                for item in items_of(part, of_part):
+                    yield item.model_copy(update={"number": next(number)})
 
     def _looked_ahead(self, job: Job) -> Iterator[tuple[Entry, Expansion]]:
         with ThreadPoolExecutor(LOOK_AHEAD, thread_name_prefix="look") as pool:
@@ -78,10 +101,18 @@ class Expander:
             for first, looked in waiting:
                 yield first, looked.result()
 
-    def look_into(self, ref: str, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
+    def look_into(
+        self,
+        ref: str,
+        number: int,
+        entry: Entry,
+        pdf: PdfOptions | None,
+        alive: Callable[[], object] = lambda: None,
+    ) -> Expansion:
         """What the entry, of that number in its chunk, is; `pdf` holds its password where it needs one.
 
-        An entry whose first bytes cannot be had is one picture: the worker that fetches it will say why not.
+        `alive` is called again and again while an archive is looked into; what it raises ends that. An entry whose
+        first bytes cannot be had is one picture: the worker that fetches it will say why not.
         """
         if entry.failure:
             return Expansion(entry=number)
@@ -90,12 +121,32 @@ class Expander:
         except MaskmillError:
             return Expansion(entry=number)
         form = sniff(head)
-        if form not in PAGED:
+        kind = _kind_of_archive(entry, head) if form is None else None
+        if form not in PAGED and not kind:
             return Expansion(entry=number, is_input=entry.named or form is not None)
         try:
+            if kind:
+                return self._of_archive(JobFiles(self.storage, ref), number, entry, kind, pdf, alive)
             return self._with_pages(ref, number, entry, pdf)
         except MaskmillError as error:
             return Expansion(entry=number, failure=Failure.of("plan", error))
+
+    def _of_archive(
+        self,
+        files: JobFiles,
+        number: int,
+        entry: Entry,
+        kind: str,
+        pdf: PdfOptions | None,
+        alive: Callable[[], object],
+    ) -> Expansion:
+        def count_pages(data: bytes) -> tuple[tuple[int, int], ...] | None:
+            return _ranges(page_count(data, pdf, self.settings))
+
+        with self._archives:
+            location = stored_once(entry.location, files, entry.source, self.fetcher)
+            archive = patiently(self.fetcher.archive, location)
+            return MemberFinder(entry, archive, kind, files, self.fetcher, count_pages, alive).find(number)
 
     def _with_pages(self, ref: str, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
         data = patiently(self.fetcher.fetch, entry.location)
@@ -108,6 +159,14 @@ class Expander:
             # Another worker came first, and pages of its bytes may be planned already.
             pages = page_count(patiently(self.storage.get, location.key), pdf, self.settings)
         return Expansion(entry=number, pages=_ranges(pages), location=location)
+
+
+def _kind_of_archive(entry: Entry, head: bytes) -> str | None:
+    """What kind of archive the entry is: by its content, else by the name that it was given."""
+    if not head:
+        return None
+    by_name = KINDS.get(suffix_of(entry.name))
+    return (archive_kind(head) if entry.named or by_name else None) or by_name
 
 
 def _ranges(pages: list[int] | None) -> tuple[tuple[int, int], ...] | None:
