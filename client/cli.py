@@ -63,7 +63,14 @@ out_option = click.option(
 
 
 @click.command(epilog=EXIT_CODES)
-@click.argument("inputs", nargs=-1, required=True, metavar="FILES|FOLDERS|URLS|S3_URLS...")
+@click.argument("inputs", nargs=-1, metavar="[FILES|FOLDERS|URLS|S3_URLS...]")
+@click.option(
+    "--manifest",
+    "manifests",
+    multiple=True,
+    metavar="FILE|URL",
+    help="A file whose rows name inputs, here or behind an http(s) or s3:// URL; may be given several times.",
+)
 @api_option
 @click.option("--wait", is_flag=True, help="Wait until the job is done.")
 @out_option
@@ -75,11 +82,14 @@ out_option = click.option(
 @reports_errors
 def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bool, wait: bool, **rest: Any) -> None:
     """Submit files, folders, URLs and s3://bucket/a/**/*.jpg as one job."""
-    out, as_json = rest["out"], rest["as_json"]
+    out, as_json, manifests = rest["out"], rest["as_json"], rest["manifests"]
+    if not inputs and not manifests:
+        raise click.UsageError("name inputs, or a --manifest whose rows name them")
     client = _client(url)
     with bar("MB sent", hidden=as_json) as advance:
         status = client.submit(
             inputs,
+            manifests=manifests,
             options=given_options(rest),
             name=name,
             local=local,

@@ -19,7 +19,7 @@ from urllib3.util import Retry
 from maskmill.client.downloads import Fetched, inside, mark_folder, save
 from maskmill.client.errors import ClientError, ServiceUnreachable, error_of
 from maskmill.client.multipart_form import Form
-from maskmill.client.uploads import attachments, urls_and_paths
+from maskmill.client.uploads import attachments, manifest_urls_and_files, urls_and_paths
 from maskmill.shared.jobs.records import FINAL_STATES, JobStatus
 
 PIECE_BYTES = 1 << 18
@@ -44,8 +44,9 @@ class Client:
 
     def submit(  # noqa: PLR0913 - each is a word of a submission
         self,
-        inputs: Iterable[str | Path],
+        inputs: Iterable[str | Path] = (),
         *,
+        manifests: Iterable[str | Path] = (),
         options: Mapping[str, Any] | None = None,
         name: str | None = None,
         local: bool = False,
@@ -55,6 +56,7 @@ class Client:
     ) -> JobStatus:
         """Submit files, folders with all below them, http(s) URLs, and s3:// URLs of objects or patterns as one job.
 
+        The rows of the `manifests`, which are files or URLs, name further inputs; docs/buckets.md has their forms.
         Files are uploaded piece by piece, and `progress` is told the bytes sent and their total. Of several inputs
         each folder's files keep its name, as in cats/1.jpg. What of a folder is no input is logged as a warning. With
         `local` the paths are sent instead, for the worker to read, as it reads the `server_paths` from its own disk.
@@ -63,11 +65,14 @@ class Client:
         urls, paths = urls_and_paths(inputs)
         uploaded = [] if local else paths
         read_there = [*map(Path, server_paths), *(paths if local else ())]
-        sources = urls + [{"type": "path", "path": str(path.absolute())} for path in read_there]
-        files = list(attachments(uploaded, alone=len(sources) + len(uploaded) == 1))
+        listed, lists = manifest_urls_and_files(manifests)
+        sources = urls + listed + [{"type": "path", "path": str(path.absolute())} for path in read_there]
+        files = list(attachments(uploaded, alone=len(sources) + len(lists) + len(uploaded) == 1))
         job: dict[str, Any] = {"sources": sources, "options": dict(options or {})}
         given = {"name": name, "output": output}
-        return self._send(Form(job | {field: text for field, text in given.items() if text}, files, progress))
+        return self._send(
+            Form(job | {field: text for field, text in given.items() if text}, [*files, *lists], progress)
+        )
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands."""

@@ -18,14 +18,15 @@ PIECE_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file to send, and the relative name it is sent under."""
+    """A file to send, the relative name it is sent under, and the name of its part."""
 
     name: str
     path: str
+    part: str = "files"
 
 
 class Form:
-    """The parts "job" and "files" of a submission; may be iterated again, as a second try needs."""
+    """The parts "job", "files" and "manifest" of a submission; may be iterated again, as a second try needs."""
 
     def __init__(
         self, job: Any, files: Sequence[Attachment], progress: Callable[[int, int], None] | None = None
@@ -66,7 +67,7 @@ class Form:
     def _file_head(self, file: Attachment) -> bytes:
         # RFC 8187's form: a name in quotes is read in three ways where it holds a backslash, a quote or a percent sign.
         name = quote(os.fsencode(file.name), safe="")
-        return self._head(f"name=\"files\"; filename*=utf-8''{name}", "application/octet-stream")
+        return self._head(f"name=\"{file.part}\"; filename*=utf-8''{name}", "application/octet-stream")
 
     def _head(self, disposition: str, content_type: str) -> bytes:
         lines = f"--{self._boundary}\r\nContent-Disposition: form-data; {disposition}\r\nContent-Type: {content_type}"

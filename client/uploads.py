@@ -27,6 +27,15 @@ def urls_and_paths(inputs: Iterable[str | Path]) -> tuple[list[dict[str, str]], 
     return urls, paths
 
 
+def manifest_urls_and_files(manifests: Iterable[str | Path]) -> tuple[list[dict[str, str]], list[Attachment]]:
+    """The manifests behind http(s) and s3 URLs as a request's sources, and the others as files to send.
+
+    Raises ClientError for a path that leads to no file that can be read.
+    """
+    urls, paths = urls_and_paths(manifests)
+    return [{**url, "type": "manifest"} for url in urls], [_attachment(path, path.name, "manifest") for path in paths]
+
+
 def attachments(paths: Sequence[Path], *, alone: bool) -> Iterator[Attachment]:
     """The files, and the inputs of the folders with all below them; what a folder's rule leaves out is logged.
 
@@ -36,12 +45,16 @@ def attachments(paths: Sequence[Path], *, alone: bool) -> Iterator[Attachment]:
     for path, name in zip(paths, sent_names(paths), strict=True):
         if path.is_dir():
             yield from _of_folder(path, "" if alone else f"{name}/")
-        elif not path.is_file():
-            raise ClientError(f"there is no file or folder {path}", code="input_not_found")
-        elif not os.access(path, os.R_OK):
-            raise ClientError(f"{path} cannot be read: permission denied", code="input_not_found")
         else:
-            yield Attachment(name, str(path))
+            yield _attachment(path, name)
+
+
+def _attachment(path: Path, name: str, part: str = "files") -> Attachment:
+    if not path.is_file():
+        raise ClientError(f"there is no file or folder {path}", code="input_not_found")
+    if not os.access(path, os.R_OK):
+        raise ClientError(f"{path} cannot be read: permission denied", code="input_not_found")
+    return Attachment(name, str(path), part)
 
 
 def sent_names(paths: Sequence[Path]) -> list[str]:

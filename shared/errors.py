@@ -23,6 +23,7 @@ MaskmillError               a fault of Maskmill's own; the log has more
 │   ├── PdfNoPages              the PDF lacks the pages asked for
 │   ├── PdfPageTooLarge         a page would be too many pixels; lower the dpi
 │   ├── InputNotFound           the file or object is not there
+│   ├── ManifestInvalid         a manifest, or a row of it, cannot be read; the reason says which line and what is read
 │   ├── UrlRefused              a scheme or address that may not be fetched; MASKMILL_ALLOW_NETWORKS opens private ones
 │   ├── UrlNotFound             the server answered 404 or 410
 │   ├── UrlFailed               the server answered another status that will not get better
@@ -167,6 +168,10 @@ class PdfPageTooLarge(InputError):
 
 class InputNotFound(InputError):
     code = "input_not_found"
+
+
+class ManifestInvalid(InputError):
+    code = "bad_manifest"
 
 
 class UrlRefused(InputError):

@@ -51,6 +51,8 @@ class Reason(StrEnum):
     RESULT = "result"
     SAMPLE = "not_sampled"
     METADATA = "metadata"
+    VERSION = "old_version"
+    DONE = "done"
 
 
 WORDS = {
@@ -64,6 +66,8 @@ WORDS = {
     Reason.RESULT: "a result of Maskmill",
     Reason.SAMPLE: "not of the sample",
     Reason.METADATA: "a data set's own",
+    Reason.VERSION: "an older version or a delete marker",
+    Reason.DONE: "done, as a report says",
 }
 
 

@@ -30,8 +30,8 @@ class PatientStorage:
     def get(self, key: str) -> bytes:
         return patiently(self.storage.get, key)
 
-    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
-        return self.storage.open(key)
+    def open(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        return self.storage.open(key, start)
 
     def get_range(self, key: str, start: int, count: int) -> bytes:
         return patiently(self.storage.get_range, key, start, count)

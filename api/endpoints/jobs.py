@@ -39,6 +39,11 @@ MULTIPART = {
             "items": {"type": "string", "format": "binary"},
             "description": "Any number of parts of this name; each file name may be a relative path, which is kept.",
         },
+        "manifest": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "Any number of files whose rows name inputs.",
+        },
         "job": reference("JobRequest"),
     },
 }
@@ -83,8 +88,9 @@ class JobList(BaseModel):
 @api.post(
     "/jobs",
     responses={202: JobView},
-    description="JSON that names the sources, or multipart/form-data with any number of files as parts `files` and "
-    "that JSON as part `job`. Once this answers 202, nothing that happens later loses the job.",
+    description="JSON that names the sources, or multipart/form-data with any number of files as parts `files`, of "
+    "manifests, whose rows name inputs, as parts `manifest`, and that JSON as part `job`. Once this answers 202, "
+    "nothing that happens later loses the job.",
     openapi_extensions={"requestBody": BODY},
 )
 def submit(header: SubmitHeader) -> Response:

@@ -13,7 +13,7 @@ from flask import request
 from maskmill.api.services import Services
 from maskmill.api.submission import job_request, multipart
 from maskmill.api.submission.bodies import JSON_BYTES, gather, parse_json, read_json_bytes
-from maskmill.api.submission.job_request import Base64Source, JobRequest
+from maskmill.api.submission.job_request import Base64Source, JobRequest, ManifestUrl
 from maskmill.api.submission.uploads import Uploads
 from maskmill.shared.errors import (
     BodyTooLarge,
@@ -32,7 +32,7 @@ from maskmill.shared.recovery import enter_stored
 
 log = logging.getLogger(__name__)
 
-FILES, JOB = "files", "job"
+FILES, MANIFEST, JOB = "files", "manifest", "job"
 STORAGE_ERRORS = (StorageUnavailable, StorageError)
 
 
@@ -83,6 +83,8 @@ def _job(services: Services, uploads: Uploads, wanted: JobRequest, ref: str, dig
             pointer = f"/sources/{index}/data"
             data = job_request.decode_base64(source, pointer)
             sources.append(uploads.add(source.name, [data], pointer=pointer, pdf=source.pdf))
+        elif isinstance(source, ManifestUrl):
+            sources.append(source.source())
         else:
             sources.append(source)
     uploads.wait()
@@ -145,10 +147,13 @@ def _receive(services: Services, uploads: Uploads) -> Any:
             _gather(part)
         elif part.filename is not None and part.name == FILES:
             uploads.add(part.filename, part.pieces, pointer=f"/{FILES}/{len(uploads.sources)}")
+        elif part.filename is not None and part.name == MANIFEST:
+            uploads.add_manifest(part.filename, part.pieces, pointer=f"/{MANIFEST}/{len(uploads.sources)}")
         elif part.name == JOB:
             document = parse_json(_gather(part))
         else:
-            raise RequestError(f'unknown part {part.name!r}: send files as "{FILES}" and the JSON as "{JOB}"')
+            known = f'send files as "{FILES}", manifests as "{MANIFEST}" and the JSON as "{JOB}"'
+            raise RequestError(f"unknown part {part.name!r}: {known}")
     return document
 
 

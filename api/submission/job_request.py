@@ -9,16 +9,25 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
 from maskmill.api.responses.problems import FieldError, InvalidFields
 from maskmill.shared.buckets import Buckets, ObjectUrl
 from maskmill.shared.errors import BodyTooLarge, InvalidRequest, PathRefused, Unavailable, UnknownModel
+from maskmill.shared.http_urls import check_http_url
 from maskmill.shared.jobs.keys import DEFAULT_TENANT
 from maskmill.shared.jobs.records import ID_ALPHABET, Options, model_name
-from maskmill.shared.jobs.sources import PathSource, PdfOptions, S3Source, UrlSource, Wire
+from maskmill.shared.jobs.sources import (
+    ManifestSource,
+    ObjectBytes,
+    PathSource,
+    PdfOptions,
+    S3Source,
+    UrlBytes,
+    UrlSource,
+    Wire,
+)
 from maskmill.shared.key_patterns import KeyPattern, is_pattern
 from maskmill.shared.settings import Settings
 
@@ -34,7 +43,30 @@ class Base64Source(Wire):
     pdf: PdfOptions | None = None
 
 
-RequestSource = Annotated[UrlSource | PathSource | S3Source | Base64Source, Field(discriminator="type")]
+class ManifestUrl(Wire):
+    """A file whose rows name the inputs, as an object of a bucket or behind an http(s) URL."""
+
+    type: Literal["manifest"] = "manifest"
+    url: str = Field(max_length=8192, description="s3://bucket/key or https://example.org/list.csv.")
+    pdf: PdfOptions | None = None
+
+    @property
+    def is_object(self) -> bool:
+        """Whether it lies in a bucket."""
+        return self.url[:5].lower() == "s3://"
+
+    def source(self) -> ManifestSource:
+        """The source that a job has of it."""
+        if not self.is_object:
+            return ManifestSource(name=self.url, location=UrlBytes(url=self.url), pdf=self.pdf)
+        bucket, key = ObjectUrl.parse(self.url)
+        return ManifestSource(name=self.url, location=ObjectBytes(bucket=bucket, key=key), pdf=self.pdf)
+
+
+RequestSource = Annotated[
+    UrlSource | PathSource | S3Source | ManifestUrl | Base64Source,
+    Field(discriminator="type"),
+]
 
 
 class JobRequest(Wire):
@@ -62,7 +94,7 @@ def check_sources(request: JobRequest, uploads: int, buckets: Buckets) -> None:
     """Raise unless the sources are some, not too many, and each is one that this server may read."""
     count = len(request.sources) + uploads
     if not count:
-        raise InvalidRequest("a job needs a source: a file, url, s3 URL, path or base64", pointer="/sources")
+        raise InvalidRequest("a job needs a source: a file, url, s3 URL, path, manifest or base64", pointer="/sources")
     check_count(count, buckets.settings)
     for index, source in enumerate(request.sources):
         if isinstance(source, UrlSource):
@@ -71,6 +103,8 @@ def check_sources(request: JobRequest, uploads: int, buckets: Buckets) -> None:
             _check_path(source.path, buckets.settings.local_roots, f"/sources/{index}/path")
         elif isinstance(source, S3Source):
             _check_bucket(source.url, buckets, f"/sources/{index}/url")
+        elif isinstance(source, ManifestUrl):
+            _check_manifest(source, buckets, f"/sources/{index}/url")
 
 
 def check_count(count: int, settings: Settings) -> None:
@@ -107,7 +141,7 @@ def decode_base64(source: Base64Source, pointer: str) -> bytes:
         raise InvalidRequest(f"not base64: {error}", pointer=pointer) from None
 
 
-def digest(document: Any, files: Sequence[tuple[str, str]]) -> str:
+def digest(document: Any, files: Sequence[tuple[str, ...]]) -> str:
     """What two requests must share to be the same: the JSON document, and the names and hashes of the files."""
     canonical = json.dumps([_without_passwords(document), files], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -130,16 +164,22 @@ def job_id_of(tenant: str, idempotency_key: str) -> str:
 
 def _check_url(url: str, pointer: str) -> None:
     try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise InvalidRequest(f"not a URL: {error}", pointer=pointer) from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise InvalidRequest(
-            f"a URL starts with http:// or https:// and names a host; got {url[:100]!r}", pointer=pointer
-        )
-    if not url.isprintable() or " " in url:
-        raise InvalidRequest("a URL holds no spaces or control characters; percent-encode them", pointer=pointer)
+        check_http_url(url)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.reason, pointer=pointer) from None
+
+
+def _check_manifest(manifest: ManifestUrl, buckets: Buckets, pointer: str) -> None:
+    if not manifest.is_object:
+        _check_url(manifest.url, pointer)
+        return
+    try:
+        at = ObjectUrl.parse(manifest.url)
+    except InvalidRequest as error:
+        raise InvalidRequest(error.reason, pointer=pointer) from None
+    if not at.path or at.path.endswith("/"):
+        raise InvalidRequest(f"{manifest.url!r} names no object; a manifest is one file", pointer=pointer)
+    buckets.check(at, "read", pointer=pointer)
 
 
 def _check_path(path: str, roots: Sequence[Path], pointer: str) -> None:

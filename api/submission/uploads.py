@@ -1,4 +1,4 @@
-"""Bytes → storage → UploadSource: what one request brings along is stored piece by piece."""
+"""Bytes → storage → UploadSource or ManifestSource: what one request brings along is stored piece by piece."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maskmill.shared.formats import HEAD_BYTES, PAGED, archive_kind, sniff
 from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import EntryForm
-from maskmill.shared.jobs.sources import PdfOptions, UploadSource
+from maskmill.shared.jobs.sources import ManifestSource, PdfOptions, StoredBytes, UploadSource
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 
@@ -44,27 +44,30 @@ class Uploads:
         self._turns: dict[str, int] = {}
         self._marked = False
         self._password_key: str | None = None
-        self.sources: list[UploadSource] = []
-        self.digests: list[tuple[str, str]] = []
+        self._keys: list[str] = []
+        self.sources: list[UploadSource | ManifestSource] = []
+        self.digests: list[tuple[str, ...]] = []
 
     def add(self, name: str, pieces: Iterable[bytes], *, pointer: str, pdf: PdfOptions | None = None) -> UploadSource:
         """Store one file under a name that no other has.
 
         Raises BodyTooLarge past a limit of bytes or count, or what the store of an earlier file raised.
         """
-        check_count(len(self.sources) + 1, self._settings)
-        self._mark()
         safe = self._unique(safe_name(name))
-        key = keys.inputs(self._files.ref, f"{self._folder}/{len(self.sources):06d}-{safe.rsplit('/', 1)[-1]}")
-        held = _Held()
-        self._held.append(held)
-        checksum = self._copy(pieces, held, pointer)
+        key, held, checksum = self._take(safe, pieces, pointer)
         source = UploadSource(name=safe, key=key, form=_form_of(held.head), pdf=pdf)
         self._check_place(source, pointer)
         self.sources.append(source)
         self.digests.append((name, checksum))
-        self._wait(self._settings.store_threads - 1)
-        self._running.append(self._pool.submit(held.store, self._files.storage, key))
+        return source
+
+    def add_manifest(self, name: str, pieces: Iterable[bytes], *, pointer: str) -> ManifestSource:
+        """Store a file whose rows name inputs; raises what `add` does."""
+        safe = safe_name(name)
+        key, _, checksum = self._take(safe, pieces, pointer)
+        source = ManifestSource(name=safe, location=StoredBytes(key=key))
+        self.sources.append(source)
+        self.digests.append(("manifest", name, checksum))
         return source
 
     def store_passwords(self, passwords: dict[str, str]) -> str:
@@ -88,12 +91,25 @@ class Uploads:
         self._pool.shutdown(wait=True, cancel_futures=True)
         for held in self._held:
             held.close()
-        for source in self.sources:
-            self._files.storage.delete(source.key)
+        for key in self._keys:
+            self._files.storage.delete(key)
         if self._password_key:
             self._files.storage.delete(self._password_key)
         if self._marked:
             self._files.mark_received(self._folder)
+
+    def _take(self, safe: str, pieces: Iterable[bytes], pointer: str) -> tuple[str, _Held, str]:
+        """Begin to store one file: its key, its bytes while they are here, and their checksum."""
+        check_count(len(self.sources) + 1, self._settings)
+        self._mark()
+        key = keys.inputs(self._files.ref, f"{self._folder}/{len(self.sources):06d}-{safe.rsplit('/', 1)[-1]}")
+        held = _Held()
+        self._held.append(held)
+        checksum = self._copy(pieces, held, pointer)
+        self._keys.append(key)
+        self._wait(self._settings.store_threads - 1)
+        self._running.append(self._pool.submit(held.store, self._files.storage, key))
+        return key, held, checksum
 
     def _mark(self) -> None:
         """Before the first is stored: what a killed process leaves behind must be found."""

@@ -12,6 +12,7 @@ from benchmarks.at_scale.bench import MADE_UP
 from maskmill.shared.jobs.records import Entry, Job, ListingCursor
 from maskmill.shared.jobs.sources import FileBytes, S3Source
 from maskmill.shared.settings import Settings
+from maskmill.shared.storage import Storage
 from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.worker.control import planner
 from maskmill.worker.sources import listing
@@ -25,10 +26,11 @@ def entries(
     start: ListingCursor | None = None,
     alive: Callable[[], object] = lambda: None,
     readers: BucketReaders | None = None,
+    storage: Storage | None = None,
 ) -> Iterator[Entry]:
     """As `worker.sources.listing.entries` does, behind the cursor `start`."""
     if isinstance(job.sources[0], S3Source):
-        yield from listing.entries(job, settings, start, alive, readers)
+        yield from listing.entries(job, settings, start, alive, readers, storage)
         return
     path = getattr(job.sources[0], "path", "")
     after = start and start.position

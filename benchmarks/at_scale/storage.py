@@ -39,10 +39,10 @@ class SlowStorage:
             return self._under.get(key)
 
     @contextlib.contextmanager
-    def open(self, key: str) -> Iterator[BinaryIO]:
+    def open(self, key: str, start: int = 0) -> Iterator[BinaryIO]:
         with contextlib.ExitStack() as stack:
             with self._call("open"):
-                file = stack.enter_context(self._under.open(key))
+                file = stack.enter_context(self._under.open(key, start))
             yield file
 
     def get_range(self, key: str, start: int, count: int) -> bytes:

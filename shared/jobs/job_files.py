@@ -5,8 +5,8 @@ receiving/REF/FOLDER       marker: a request is storing its uploads; what it lea
 jobs/ID/head.json          the job without its sources: what workers, status and pages need
 jobs/ID/job.json           the job as accepted, immutable; once it is stored the job is accepted
 jobs/ID/paused, cancelled  markers, so that a ledger made anew knows
-jobs/ID/inputs/...         uploaded bytes, those of URLs that have pages or are archives, those of what a tar.gz
-                           holds, and passwords.json while the job runs
+jobs/ID/inputs/...         uploads, what URLs gave that has pages or is a manifest or archive, what a tar.gz holds, and
+                           passwords.json while it runs
 jobs/ID/chunks/N           entries of the listing that a worker has to look into
 jobs/ID/expanded/N         what it found there
 jobs/ID/members/ARCHIVE/N  the inputs of an archive, MEMBERS_A_PIECE together

@@ -241,6 +241,11 @@ class Entry(Wire):
     named: bool = Field(default=True, description="Whether it is an input whatever its bytes are.")
     left_out: LeftOut | None = Field(default=None, description="What the listing has left out since the entry before.")
 
+    @property
+    def behind(self) -> ListingCursor:
+        """Where its listing goes on after it."""
+        return ListingCursor(source=self.source, position=self.position, listed=self.index + 1)
+
 
 class ListingCursor(Wire):
     """Where a listing goes on: behind `position` of the source of that number; None is before its first entry."""

@@ -78,9 +78,6 @@ class S3Source(Wire):
     pdf: PdfOptions | None = None
 
 
-Source = Annotated[UploadSource | UrlSource | PathSource | S3Source, Field(discriminator="type")]
-
-
 class StoredBytes(Wire):
     """An Item's bytes lie in storage under `key`."""
 
@@ -139,5 +136,22 @@ class MemberBytes(Wire):
     crc: int | None = None
     changed: int | None = Field(default=None, description="When the archive, if it is a file, was changed, in ns.")
 
+
+class ManifestSource(Wire):
+    """A file whose rows name inputs, in one of the forms of docs/buckets.md; `name` is its file name or its URL.
+
+    `location` is where its bytes lie: an upload, a URL, or an object of a bucket that MASKMILL_BUCKETS lists.
+    """
+
+    type: Literal["manifest"] = "manifest"
+    name: str
+    location: Annotated[StoredBytes | UrlBytes | ObjectBytes, Field(discriminator="type")]
+    pdf: PdfOptions | None = None
+
+
+Source = Annotated[
+    UploadSource | UrlSource | PathSource | S3Source | ManifestSource,
+    Field(discriminator="type"),
+]
 
 Location = Annotated[StoredBytes | UrlBytes | FileBytes | ObjectBytes | MemberBytes, Field(discriminator="type")]

@@ -6,10 +6,11 @@ Keys are taken as they are: unlike our own storage's they may hold `//`, `..` or
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from maskmill.shared.buckets import Buckets, ObjectUrl
 from maskmill.shared.errors import (
@@ -63,6 +64,13 @@ class Pin(NamedTuple):
 
     IfMatch: str | None = None
     VersionId: str | None = None
+
+
+class Opened(NamedTuple):
+    """An object that is being read, and its ETag as a pin has it."""
+
+    etag: str | None
+    body: BinaryIO
 
 
 class BucketReader:
@@ -123,6 +131,19 @@ class BucketReader:
             return int(answer["ContentRange"].rpartition("/")[2]), answer["ETag"]
 
     @contextlib.contextmanager
+    def open(self, key: str, pin: Pin, start: int = 0) -> Iterator[Opened]:
+        """The object from byte `start` on, forward only; from its end on there is nothing to read."""
+        more = {"Range": f"bytes={start}-"} if start else {}
+        with contextlib.ExitStack() as held:
+            try:
+                answer = held.enter_context(self._object(key, pin, **more))
+            except EmptyInput:
+                yield Opened(pin.IfMatch, io.BytesIO())
+                return
+            body = cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", answer["Body"]), 1 << 16))
+            yield Opened(answer.get("ETag"), body)
+
+    @contextlib.contextmanager
     def _object(self, key: str, pin: Pin, **more: Any) -> Iterator[Any]:
         asked = {name: value for name, value in {**pin._asdict(), **more}.items() if value is not None}
         with self._refusals(), self._errors(key, OF_AN_OBJECT):
@@ -155,6 +176,10 @@ class BucketReaders:
         self._settings, self._buckets = settings, Buckets.of(settings)
         self._open: dict[str, BucketReader] = {}
         self._lock = threading.Lock()
+
+    def check(self, url: ObjectUrl) -> None:
+        """Raise BucketRefused where `url` may not be read; nothing is opened."""
+        self._buckets.check(url, "read")
 
     def reader(self, url: ObjectUrl) -> BucketReader:
         """The reader of its bucket; raises BucketRefused where `url` may not be read."""

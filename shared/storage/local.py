@@ -63,11 +63,12 @@ class LocalStorage:
             return path.read_bytes()
 
     @contextlib.contextmanager
-    def open(self, key: str) -> Iterator[BinaryIO]:
+    def open(self, key: str, start: int = 0) -> Iterator[BinaryIO]:
         path = self._path(key)
         with self._reading(key):
             file = path.open("rb")
         with file:
+            file.seek(start)
             yield file
 
     def get_range(self, key: str, start: int, count: int) -> bytes:

@@ -38,8 +38,11 @@ class Storage(Protocol):
     def get(self, key: str) -> bytes:
         """The whole object; KeyNotFound where there is none."""
 
-    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
-        """The object as a buffered reader, forward only; KeyNotFound where there is none."""
+    def open(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        """The object from byte `start` on as a buffered reader, forward only; KeyNotFound where there is none.
+
+        From its end on, or behind it, there is nothing to read.
+        """
 
     def get_range(self, key: str, start: int, count: int) -> bytes:
         """The object's bytes from `start` on, `count` or as many as there are; KeyNotFound where there is none."""

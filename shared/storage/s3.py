@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
+from botocore.response import StreamingBody
 
 from maskmill.shared.buckets import S3Server
 from maskmill.shared.errors import EmptyInput, InvalidKey, InvalidRequest, KeyNotFound, MaskmillError, ObjectRefused
@@ -87,10 +88,10 @@ class S3Storage:
             return self._client.get_object(Bucket=self._bucket.name, Key=full)["Body"].read()
 
     @contextlib.contextmanager
-    def open(self, key: str) -> Iterator[BinaryIO]:
+    def open(self, key: str, start: int = 0) -> Iterator[BinaryIO]:
         full = self._full(key)
         with self._errors(key):
-            body = self._client.get_object(Bucket=self._bucket.name, Key=full)["Body"]
+            body = self._body(full, start)
             with contextlib.closing(body):
                 yield cast("BinaryIO", io.BufferedReader(cast("io.RawIOBase", body), 1 << 16))
 
@@ -101,6 +102,17 @@ class S3Storage:
                 return self._client.get_object(Bucket=self._bucket.name, Key=full, Range=asked)["Body"].read(count)
         except EmptyInput:
             return b""
+
+    def _body(self, full: str, start: int) -> StreamingBody | io.BytesIO:
+        if not start:
+            return self._client.get_object(Bucket=self._bucket.name, Key=full)["Body"]
+        try:
+            return self._client.get_object(Bucket=self._bucket.name, Key=full, Range=f"bytes={start}-")["Body"]
+        except ClientError as error:
+            # The object has no byte of that number.
+            if status_of(error) != 416:
+                raise
+            return io.BytesIO()
 
     def size(self, key: str) -> int | None:
         full = self._full(key)

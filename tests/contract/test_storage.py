@@ -352,6 +352,15 @@ def test_a_big_file_goes_in_and_comes_out_in_pieces(storage: Storage, tmp_path: 
         assert stream.read() == b""
 
 
+@pytest.mark.parametrize(("start", "rest"), [(0, b"0123456789"), (4, b"456789"), (9, b"9"), (10, b""), (99, b"")])
+def test_an_object_is_read_from_any_byte_on(storage: Storage, start: int, rest: bytes) -> None:
+    storage.put("ten", b"0123456789")
+    with storage.open("ten", start) as stream:
+        assert stream.read() == rest
+    with pytest.raises(KeyNotFound, match="no/such"), storage.open("no/such", start):
+        pass
+
+
 def test_lines_are_read_one_by_one(storage: Storage) -> None:
     storage.put("lines", b"one\ntwo\nthree\n")
     with storage.open("lines") as stream:

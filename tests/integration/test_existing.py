@@ -10,7 +10,7 @@ import pytest
 
 from maskmill.shared.folder_inputs import Reason
 from maskmill.shared.jobs.job_files import JobFiles
-from maskmill.shared.jobs.records import Entry, Item, Job, ListingCursor, Options, Outcome, PlanPage, Rollup, new_job_id
+from maskmill.shared.jobs.records import Entry, Item, Job, Options, Outcome, PlanPage, Rollup, new_job_id
 from maskmill.shared.jobs.sources import ObjectBytes, PathSource, S3Source
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import open_storage
@@ -131,10 +131,6 @@ def where(entry: Entry) -> tuple[int, str]:
     return entry.source, entry.position
 
 
-def behind(entry: Entry) -> ListingCursor:
-    return ListingCursor(source=entry.source, position=entry.position, listed=entry.index + 1)
-
-
 def test_every_nth_input_from_any_point_on(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / f"{number}.jpg").write_bytes(b"x")
@@ -144,6 +140,6 @@ def test_every_nth_input_from_any_point_on(tmp_path: Path) -> None:
     whole = list(entries(job, settings))
     assert [Path(entry.input_path).stem for entry in whole] == ["0", "3", "6", "9", "2", "5", "8"]
     for number, entry in enumerate(whole):
-        assert list(map(where, entries(job, settings, behind(entry)))) == list(map(where, whole[number + 1 :]))
+        assert list(map(where, entries(job, settings, entry.behind))) == list(map(where, whole[number + 1 :]))
     left_out = sum(one.left_out.root[Reason.SAMPLE].count for one in whole if one.left_out)
     assert left_out == 20 - len(whole)

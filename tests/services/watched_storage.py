@@ -38,8 +38,8 @@ class WatchedStorage:
     def get(self, key: str) -> bytes:
         return self._do("get", key, lambda: self._storage.get(key))
 
-    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
-        return self._do("open", key, lambda: self._storage.open(key))
+    def open(self, key: str, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        return self._do("open", key, lambda: self._storage.open(key, start))
 
     def get_range(self, key: str, start: int, count: int) -> bytes:
         return self._do("get_range", key, lambda: self._storage.get_range(key, start, count))

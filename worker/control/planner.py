@@ -28,7 +28,6 @@ from maskmill.shared.jobs.records import (
     Failure,
     Item,
     Job,
-    ListingCursor,
     PlanCursor,
     PlanPage,
     shards_of,
@@ -228,16 +227,16 @@ class Planning:
         if cursor.listing is None:
             return
         at = self.planner
-        listed = entries(self.job, at.settings, cursor.listing, self.in_hand.alive, at.buckets)
+        listed = entries(self.job, at.settings, cursor.listing, self.in_hand.alive, at.buckets, at.storage)
         while run := _next_run(listed):
             if all(_is_plain(entry) for entry in run):
                 yield from (self._found(entry, partial(_cursor_behind, entry, chunks)) for entry in run)
                 continue
-            after = _behind(run[-1]) if _may_go_on(run) else None
+            after = run[-1].behind if _may_go_on(run) else None
             chunk = self._stored(Chunk(number=chunks, after=after, entries=tuple(run)))
             chunks += 1
             yield from self._items_inside(chunk, PlanCursor())
-            if _behind(chunk.entries[-1]) != _behind(run[-1]):
+            if chunk.entries[-1].behind != run[-1].behind:
                 # The one that is stored was listed earlier, when the folder held something else.
                 yield from self._items(PlanCursor(listing=chunk.after, chunks=chunks))
                 return
@@ -334,8 +333,4 @@ def _is_plain(entry: Entry) -> bool:
 
 
 def _cursor_behind(entry: Entry, chunks: int) -> PlanCursor:
-    return PlanCursor(listing=_behind(entry), chunks=chunks)
-
-
-def _behind(entry: Entry) -> ListingCursor:
-    return ListingCursor(source=entry.source, position=entry.position, listed=entry.index + 1)
+    return PlanCursor(listing=entry.behind, chunks=chunks)

@@ -70,7 +70,7 @@ def list_objects(
             for one in page:
                 if not wanted.matches(one.key):
                     continue
-                if reason := _why_not(one, own):
+                if reason := why_no_input(one, own):
                     left_out.add(reason, one.key.removeprefix(wanted.folder))
                 else:
                     yield one
@@ -109,8 +109,8 @@ def _common_folder(prefixes: tuple[str, ...]) -> str:
     return folder + slash
 
 
-def _why_not(one: ListedObject, own: tuple[str, ...]) -> Reason | None:
-    """Why an object is no input, or None."""
+def why_no_input(one: ListedObject, own: tuple[str, ...]) -> Reason | None:
+    """Why an object that a listing tells of is no input, or None; `own` is what `own_prefixes` gives."""
     name = one.key.rpartition("/")[2]
     if (one.key.endswith("/") and one.size == 0) or name.endswith("_$folder$"):
         return Reason.FOLDER

@@ -23,6 +23,7 @@ from maskmill.shared.jobs.records import Entry, EntryForm, Failure, Job, Listing
 from maskmill.shared.jobs.sources import (
     FileBytes,
     Location,
+    ManifestSource,
     ObjectBytes,
     PathSource,
     PdfOptions,
@@ -35,9 +36,12 @@ from maskmill.shared.jobs.sources import (
 )
 from maskmill.shared.roots import allowed_path, following
 from maskmill.shared.settings import Settings
+from maskmill.shared.storage import Storage
 from maskmill.shared.storage.bucket_reader import BucketReaders, ListedObject
 from maskmill.worker.sources.artifact_names import Names, beside_archives, clean, safe_path
 from maskmill.worker.sources.bucket_listing import Wanted, list_objects, own_prefixes
+from maskmill.worker.sources.manifest import Manifest
+from maskmill.worker.sources.manifest_files import ManifestFiles
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,13 @@ class _Places:
     buckets: BucketReaders
     left_out: LeftOut
     output: str | None
+    storage: Storage | None
+
+    def manifest(self, root: _Root, source: ManifestSource, ref: str) -> Manifest:
+        """The manifest of that source."""
+        assert self.storage is not None, "who lists a job with a manifest gives its storage"
+        files = ManifestFiles(self.settings, self.storage, self.buckets, root.alive)
+        return Manifest(source, ref, self.output, root.number, files, self.left_out)
 
 
 @dataclass(frozen=True)
@@ -98,14 +109,17 @@ def entries(
     start: ListingCursor | None = None,
     alive: Callable[[], object] = lambda: None,
     readers: BucketReaders | None = None,
+    storage: Storage | None = None,
 ) -> Iterator[Entry]:
     """The entries of `job` behind the cursor `start`; `alive` is called while a folder or bucket is read.
+
+    Manifests need the `storage`, where they are read from or kept.
 
     Each tells what was left out before it, and the last of all what was left out behind it too.
     """
     left_out = LeftOut()
     last: Entry | None = None
-    places = _Places(settings, readers or BucketReaders(settings), left_out, job.output)
+    places = _Places(settings, readers or BucketReaders(settings), left_out, job.output, storage)
     cursor = start or ListingCursor()
     for index, entry in enumerate(_entries(job, places, cursor, alive), cursor.listed):
         if index % (job.options.sample or 1):
@@ -137,6 +151,9 @@ def _entries(job: Job, places: _Places, at: ListingCursor, alive: Callable[[], o
         elif isinstance(source, S3Source):
             top = "" if len(names) == 1 else f"{root.name}/"
             yield from _of_bucket(root, source, places, top, after)
+        elif isinstance(source, ManifestSource):
+            top = "" if len(names) == 1 else f"{root.name}/"
+            yield from _of_manifest(root, places.manifest(root, source, job.ref), top, after)
         elif after is None:
             yield _of_single(root, source)
 
@@ -148,16 +165,22 @@ def source_names(sources: Sequence[Source]) -> list[str]:
     return [source.name if isinstance(source, UploadSource) else _claimed(names, source) for source in sources]
 
 
-def _claimed(names: Names, source: UrlSource | PathSource | S3Source) -> str:
+def _claimed(names: Names, source: UrlSource | PathSource | S3Source | ManifestSource) -> str:
     if isinstance(source, PathSource):
         path = source.path
     elif isinstance(source, S3Source):
         path = _folder_meant(source.url)
+    elif isinstance(source, ManifestSource):
+        path = _path_of(source.name) if "://" in source.name else source.name
     else:
-        parts = urlsplit(source.url)
-        path = unquote(parts.path) if parts.path.strip("/") else parts.hostname or "url"
+        path = _path_of(source.url)
     name = PurePosixPath(clean(PurePosixPath(path).name) or "input")
     return names.give(name.stem, name.suffix)
+
+
+def _path_of(url: str) -> str:
+    parts = urlsplit(url)
+    return unquote(parts.path) if parts.path.strip("/") else parts.hostname or "url"
 
 
 def _folder_meant(url: str) -> str:
@@ -200,6 +223,13 @@ def _of_object(root: _Root, bucket: str, one: ListedObject, wanted: Wanted, top:
     problem = ObjectArchived(f"it is of storage class {one.storage_class}; restore it") if one.is_archived else None
     entry = root.entry_at(one.key, f"{top}{beside_archives(safe_path(below))}", location, location.url, problem)
     return entry if is_exact or entry.form != "unknown" else entry.model_copy(update={"named": False})
+
+
+def _of_manifest(root: _Root, manifest: Manifest, top: str, after: str | None) -> Iterator[Entry]:
+    for one in manifest.inputs(after):
+        entry = root.entry_at(one.position, f"{top}{one.name}", one.location, one.input_path, one.problem)
+        is_named = one.is_named or entry.form != "unknown"
+        yield entry if is_named else entry.model_copy(update={"named": False})
 
 
 def _of_single(root: _Root, source: UploadSource | UrlSource) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 from collections import deque
@@ -154,7 +155,7 @@ class Expander:
         if pages is None or not isinstance(entry.location, UrlBytes):
             return Expansion(entry=number, pages=_ranges(pages))
         # Each page would fetch it again, and might be given something else.
-        location = StoredBytes(key=keys.inputs(ref, f"fetched-{entry.source}"))
+        location = StoredBytes(key=keys.inputs(ref, f"fetched-{_place(entry)}"))
         if not patiently(self.storage.put, location.key, data, if_absent=True):
             # Another worker came first, and pages of its bytes may be planned already.
             pages = page_count(patiently(self.storage.get, location.key), pdf, self.settings)
@@ -167,6 +168,12 @@ def _kind_of_archive(entry: Entry, head: bytes) -> str | None:
         return None
     by_name = KINDS.get(suffix_of(entry.name))
     return (archive_kind(head) if entry.named or by_name else None) or by_name
+
+
+def _place(entry: Entry) -> str:
+    """Where its job names the entry, as a part of a key; of most sources it is the only one."""
+    place = hashlib.sha256(entry.position.encode()).hexdigest()[:32]
+    return f"{entry.source}-{place}" if entry.position else str(entry.source)
 
 
 def _ranges(pages: list[int] | None) -> tuple[tuple[int, int], ...] | None:
