@@ -10,13 +10,17 @@ from maskmill.api.services import Services
 from maskmill.shared.errors import LedgerUnavailable, NotFound
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.keys import job_ref
-from maskmill.shared.jobs.records import JOB_ID_PATTERN, Counts, JobHead, JobStatus
+from maskmill.shared.jobs.records import JOB_ID_PATTERN, Counts, JobHead, JobStatus, Retry
+
+LINKED = ("items", "artifacts", "cancel", "pause", "resume", "priority", "retry")
 
 
 class JobView(JobStatus):
     """A job's status and where to go from it."""
 
-    links: dict[str, str] = Field(description='Paths: "self", "items", "artifacts", "cancel", "pause", "resume".')
+    links: dict[str, str] = Field(
+        description='Paths: "self", "items", "artifacts", "cancel", "pause", "resume", "priority", "retry".'
+    )
 
 
 def job_url(job_id: str) -> str:
@@ -27,12 +31,11 @@ def job_url(job_id: str) -> str:
 def view(status: JobStatus) -> JobView:
     """The status with its links."""
     here = job_url(status.id)
-    links = {"self": here} | {name: f"{here}/{name}" for name in ("items", "artifacts", "cancel", "pause", "resume")}
-    return JobView(**dict(status), links=links)
+    return JobView(**dict(status), links={"self": here} | {name: f"{here}/{name}" for name in LINKED})
 
 
 def find_status(services: Services, job_id: str) -> JobStatus:
-    """The status from the ledger, else from the report, else that of a job that waits to be entered.
+    """The status from the ledger, else from the report, else that of a job or a retry that waits to be entered.
 
     Raises NotFound for a job that was never accepted, LedgerUnavailable where only the ledger would know.
     """
@@ -43,14 +46,24 @@ def find_status(services: Services, job_id: str) -> JobStatus:
     except LedgerUnavailable as error:
         away = error
     files = files_of(services, job_id)
-    if report := files.report():
+    report = files.report()
+    retry = running_retry(files, report)
+    if report and not retry:
         return report
     head = files.head()
     if head is None:
         raise NotFound(f"there is no job {job_id}")
     if away:
         raise LedgerUnavailable("the job is safe, but where it stands is not known while Redis is away") from away
-    return queued(head)
+    if report and retry:
+        asked = {"state": "queued", "retries": retry.number, "finished_at": None, "error": None}
+        return report.model_copy(update=asked)
+    return queued(head, files.priority())
+
+
+def running_retry(files: JobFiles, report: JobStatus | None) -> Retry | None:
+    """The retry of the job that is accepted and not over, as storage tells; `report` is that of the run before."""
+    return files.accepted_retry(report.retries + 1) if report else None
 
 
 def find_head(services: Services, job_id: str) -> JobHead:
@@ -68,9 +81,9 @@ def find_results(services: Services, job_id: str) -> JobFiles:
     return JobFiles(services.storage, ref, services.outputs.of(output) if output else None)
 
 
-def files_of(services: Services, job_id: str) -> JobFiles:
-    """The files of the job; raises NotFound for what can be no id."""
-    return JobFiles(services.storage, ref_of(services, job_id))
+def files_of(services: Services, job_id: str, retry: int = 0) -> JobFiles:
+    """The files of the job, or of that retry of it; raises NotFound for what can be no id."""
+    return JobFiles(services.storage, ref_of(services, job_id), retry=retry)
 
 
 def ref_of(services: Services, job_id: str) -> str:
@@ -83,14 +96,14 @@ def ref_of(services: Services, job_id: str) -> str:
     return job_ref(services.tenant(), job_id)
 
 
-def queued(job: JobHead) -> JobStatus:
-    """The status of a job that is accepted and no more."""
+def queued(job: JobHead, priority: int | None = None) -> JobStatus:
+    """The status of a job that is accepted and no more, but that it may have been given a priority since."""
     return JobStatus(
         id=job.id,
         name=job.name,
         state="queued",
         model=job.options.model,
-        priority=job.options.priority,
+        priority=job.options.priority if priority is None else priority,
         counts=Counts(),
         created_at=job.created_at,
         output=job.output,

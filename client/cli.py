@@ -197,6 +197,34 @@ def resume(job_id: str, url: str | None, as_json: bool) -> None:
 
 
 @click.command(epilog=EXIT_CODES)
+@click.argument("job_id")
+@api_option
+@click.option("--code", "codes", multiple=True, help="Only what failed with this code; may be repeated [default: all].")
+@click.option("--wait", is_flag=True, help="Wait until the job is done.")
+@out_option
+@json_option
+@reports_errors
+def retry(job_id: str, url: str | None, codes: tuple[str, ...], wait: bool, **rest: Any) -> None:
+    """Run again what failed in a job that is over; what comes of it takes the place of the failures."""
+    client = _client(url)
+    found = client.retry(job_id, codes or None)
+    if wait or rest["out"]:
+        _finish(client, job_id, rest["out"], as_json=rest["as_json"])
+    _show(found, as_json=rest["as_json"])
+
+
+@click.command(epilog=EXIT_CODES)
+@click.argument("job_id")
+@click.argument("priority", type=click.IntRange(0, 9))
+@api_option
+@json_option
+@reports_errors
+def priority(job_id: str, priority: int, url: str | None, as_json: bool) -> None:
+    """Give a job another priority, 0 to 9; higher goes first."""
+    _show(_client(url).set_priority(job_id, priority), as_json=as_json)
+
+
+@click.command(epilog=EXIT_CODES)
 @api_option
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @json_option
@@ -210,7 +238,19 @@ def jobs(url: str | None, limit: int, as_json: bool) -> None:
         click.echo(status_line(job))
 
 
-COMMANDS: tuple[click.Command, ...] = (submit, status, watch, items, fetch, cancel, pause, resume, jobs)
+COMMANDS: tuple[click.Command, ...] = (
+    submit,
+    status,
+    watch,
+    items,
+    fetch,
+    cancel,
+    pause,
+    resume,
+    retry,
+    priority,
+    jobs,
+)
 
 
 def _client(url: str | None) -> Client:

@@ -94,6 +94,14 @@ class Client:
         """Go on with a paused job."""
         return self._control(job_id, "resume")
 
+    def retry(self, job_id: str, codes: Iterable[str] | None = None) -> JobStatus:
+        """Run again what failed in a job that is over, or only what failed with one of the codes."""
+        return self._control(job_id, "retry", {} if codes is None else {"codes": list(codes)})
+
+    def set_priority(self, job_id: str, priority: int) -> JobStatus:
+        """Give the job another priority, 0 to 9; higher goes first."""
+        return self._control(job_id, "priority", {"priority": priority})
+
     def items(self, job_id: str, status: str | None = None, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """What became of each item, in their order, page after page; those of one `status`, at most `limit`."""
         query: dict[str, Any] = {"limit": min(limit or ITEMS_A_PAGE, ITEMS_A_PAGE)}
@@ -163,8 +171,8 @@ class Client:
                 return
             query["after"] = page["next"]
 
-    def _control(self, job_id: str, verb: str) -> JobStatus:
-        return _status(self._json("POST", f"/v1/jobs/{job_id}/{verb}"))
+    def _control(self, job_id: str, verb: str, wanted: Mapping[str, Any] | None = None) -> JobStatus:
+        return _status(self._json("POST", f"/v1/jobs/{job_id}/{verb}", json=wanted))
 
     def _send(self, form: Form) -> JobStatus:
         """The job that a form makes; tried twice, which its key makes harmless after an answer that never came."""

@@ -21,6 +21,8 @@ COMMANDS = {
     "cancel": "maskmill.client.cli",
     "pause": "maskmill.client.cli",
     "resume": "maskmill.client.cli",
+    "retry": "maskmill.client.cli",
+    "priority": "maskmill.client.cli",
     "jobs": "maskmill.client.cli",
     "predict": "maskmill.worker.cli",
     "models": "maskmill.worker.cli",

@@ -12,7 +12,7 @@ from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
 
-from maskmill.api.job_lookup import find_head, find_status, job_url
+from maskmill.api.job_lookup import find_head, find_status, job_url, running_retry
 from maskmill.api.responses.forms import PROBLEMS, as_json, operation_id
 from maskmill.api.services import Services, services
 from maskmill.shared.errors import NotFound
@@ -25,6 +25,7 @@ from maskmill.shared.jobs.records import (
     JobHead,
     Outcome,
     PlanPage,
+    Retry,
     page_of,
     rollup_of,
 )
@@ -143,6 +144,8 @@ class _Reader:
         self._services, self._head = held, head
         self._files = JobFiles(held.storage, head.ref)
         self._over: bool | None = None
+        self._retry: Retry | None = None
+        self._retry_asked = False
         self._page: PlanPage | None = None
 
     def failing(self, first: int) -> Iterator[int | _Looked]:
@@ -192,18 +195,28 @@ class _Reader:
         return self._page.shard(shard, self._head) if self._page else ()
 
     def _done(self, outcome: Outcome) -> ItemView:
+        if outcome.status == "failed" and self._runs_again(outcome):
+            return self._pending(outcome)
         files = f"{job_url(self._head.id)}/artifacts"
         links = {kind: f"{files}/{quote(name)}" for kind, name in outcome.artifacts.items()}
         return ItemView(**dict(outcome), links=self._links(outcome.number) | links)
 
     def _open(self, item: Item) -> ItemView:
+        return self._pending(item, "skipped" if self._is_over() else "pending")
+
+    def _pending(self, item: Item | Outcome, status: ItemStatus = "pending") -> ItemView:
         return ItemView(
             number=item.number,
-            status="skipped" if self._is_over() else "pending",
+            status=status,
             input_path=item.input_path,
             page_index=item.page_index,
             links=self._links(item.number),
         )
+
+    def _runs_again(self, outcome: Outcome) -> bool:
+        if not self._retry_asked:
+            self._retry, self._retry_asked = running_retry(self._files, self._files.report()), True
+        return self._retry is not None and self._retry.wants(outcome)
 
     def _links(self, number: int) -> dict[str, str]:
         return {"self": f"{job_url(self._head.id)}/items/{number}"}

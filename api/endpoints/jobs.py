@@ -1,4 +1,4 @@
-"""POST /v1/jobs and what can be asked of a job: its status, the list of jobs, cancel, pause and resume."""
+"""POST /v1/jobs and what can be asked of a job: its status, a list, cancel, pause, resume, priority and retry."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from maskmill.api.job_lookup import JobView, files_of, find_head, find_status, j
 from maskmill.api.responses.forms import PROBLEMS, as_json, content, operation_id, reference
 from maskmill.api.services import services
 from maskmill.api.submission.accept import accept
+from maskmill.api.submission.bodies import parse_json, read_json_bytes
+from maskmill.api.submission.job_request import PriorityRequest, RetryRequest, parse_as
+from maskmill.api.submission.retries import accept_retry
 from maskmill.shared.errors import Conflict, IllegalMove, LedgerUnavailable, NotFound
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.keys import id_of
@@ -51,6 +54,8 @@ BODY = {
     "required": True,
     "content": content("application/json", reference("JobRequest")) | content("multipart/form-data", MULTIPART),
 }
+RETRY_BODY = {"content": content("application/json", reference("RetryRequest"))}
+PRIORITY_BODY = {"required": True, "content": content("application/json", reference("PriorityRequest"))}
 
 
 class JobPath(BaseModel):
@@ -143,6 +148,33 @@ def resume(path: JobPath) -> Response:
     return answer
 
 
+@api.post(
+    "/jobs/<job_id>/priority",
+    responses={200: JobView},
+    openapi_extensions={"requestBody": PRIORITY_BODY},
+)
+def priority(path: JobPath) -> Response:
+    """Give a job another priority, from the next claim on, also over a loss of Redis"""
+    wanted = parse_as(PriorityRequest, parse_json(read_json_bytes(services().settings)))
+    files = _going(path.job_id)
+    files.store_priority(wanted.priority)
+    return _answer_moved(files, partial(services().ledger.set_priority, priority=wanted.priority))
+
+
+@api.post(
+    "/jobs/<job_id>/retry",
+    responses={202: JobView},
+    description="Of a job that is over what failed runs again, or what failed with one of the codes. Items keep their "
+    "numbers; what comes of them takes the place of their failures. Once this answers 202, nothing loses the retry.",
+    openapi_extensions={"requestBody": RETRY_BODY},
+)
+def retry(path: JobPath) -> Response:
+    """Run again what failed in a job that is over"""
+    body = read_json_bytes(services().settings)
+    accept_retry(services(), path.job_id, parse_as(RetryRequest, parse_json(body) if body else {}))
+    return as_json(view(find_status(services(), path.job_id)), HTTPStatus.ACCEPTED)
+
+
 def _known(job: JobHead) -> JobStatus:
     try:
         return services().ledger.status(job.ref) or find_status(services(), job.id)
@@ -156,7 +188,7 @@ def _going(job_id: str) -> JobFiles:
     # Its marker would stay, and move it once its ledger is lost.
     if status.state in {*FINAL_STATES, "finalizing"}:
         raise Conflict(f"the job is {status.state} already")
-    return files_of(services(), job_id)
+    return files_of(services(), job_id, status.retries)
 
 
 def _move(files: JobFiles, after: JobState, move: Callable[[str], JobState], undo: Callable[[], None]) -> Response:

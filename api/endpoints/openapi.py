@@ -13,10 +13,10 @@ from pydantic import BaseModel
 from maskmill.api.endpoints.instance_segmentation import Envelope, InferRequest
 from maskmill.api.responses.forms import REFERENCE
 from maskmill.api.responses.problems import Problem
-from maskmill.api.submission.job_request import JobRequest
+from maskmill.api.submission.job_request import JobRequest, PriorityRequest, RetryRequest
 
 # Models that the document refers to by name only.
-NAMED: tuple[type[BaseModel], ...] = (Envelope, InferRequest, JobRequest, Problem)
+NAMED: tuple[type[BaseModel], ...] = (Envelope, InferRequest, JobRequest, PriorityRequest, Problem, RetryRequest)
 
 
 def register(app: OpenAPI) -> None:

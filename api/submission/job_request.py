@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -82,12 +82,37 @@ class JobRequest(Wire):
     )
 
 
+class PriorityRequest(Wire):
+    """Which priority a job is to have from now on."""
+
+    priority: int = Field(ge=0, le=9, description="Higher goes first.")
+
+
+class RetryRequest(Wire):
+    """What of a job that is over is to run again."""
+
+    codes: tuple[Annotated[str, Field(max_length=100)], ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Only what failed with one of these codes; none: all that failed.",
+    )
+
+
+Request = TypeVar("Request", bound=Wire)
+
+
 def parse(document: Any) -> JobRequest:
     """The request of a JSON document; raises InvalidFields that names each wrong field by JSON pointer."""
+    return parse_as(JobRequest, document)
+
+
+def parse_as(kind: type[Request], document: Any) -> Request:
+    """As `parse`, of a request of another kind."""
     try:
-        return JobRequest.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
-        raise InvalidFields([_explain(dict(problem)) for problem in error.errors()]) from None
+        raise InvalidFields([_explain(dict(problem), kind) for problem in error.errors()]) from None
 
 
 def check_sources(request: JobRequest, uploads: int, buckets: Buckets) -> None:
@@ -207,17 +232,16 @@ def _check_bucket(url: str, buckets: Buckets, pointer: str) -> None:
 
 
 _KNOWN: Mapping[tuple[str, ...], type[BaseModel]] = {
-    (): JobRequest,
     ("options",): Options,
     ("options", "pdf"): PdfOptions,
 }
 
 
-def _explain(problem: Mapping[str, Any]) -> FieldError:
+def _explain(problem: Mapping[str, Any], kind: type[BaseModel]) -> FieldError:
     loc = _without_tag(problem["loc"])
     detail = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
-        known = _KNOWN.get(loc[:-1])
+        known = _KNOWN.get(loc[:-1]) if loc[:-1] else kind
         detail = "unknown field" + (f"; known: {', '.join(sorted(known.model_fields))}" if known else "")
     return FieldError(pointer="".join(f"/{_escape(part)}" for part in loc), detail=detail)
 

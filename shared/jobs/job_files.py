@@ -1,10 +1,11 @@
 """JobFiles: the one owner of what a job keeps in storage, what lies where and in which form.
 
-open/REF                   marker: the job is not finished; recovery lists only these
+open/REF, open/REF~N       marker: the job, or its retry N, is not finished; recovery lists only these
 receiving/REF/FOLDER       marker: a request is storing its uploads; what it leaves behind is removed after a day
 jobs/ID/head.json          the job without its sources: what workers, status and pages need
 jobs/ID/job.json           the job as accepted, immutable; once it is stored the job is accepted
 jobs/ID/paused, cancelled  markers, so that a ledger made anew knows
+jobs/ID/priority           the priority that the job was given after it was accepted
 jobs/ID/inputs/...         uploads, what URLs gave that has pages or is a manifest or archive, what a tar.gz holds, and
                            passwords.json while it runs
 jobs/ID/chunks/N           entries of the listing that a worker has to look into
@@ -15,7 +16,9 @@ jobs/ID/outcomes/N         a shard's outcomes, written once and whole: THE commi
 jobs/ID/annotations/N      a shard's instances in compact form, for exports
 jobs/ID/rollups/N          counts of SHARDS_A_ROLLUP shards, and which of them hold failures
 jobs/ID/artifacts/...      _res.json and _res.jpg, unless the job names a bucket for them:
-jobs/ID/report.json        the final status
+jobs/ID/report.json        the final status, of the last run that is over
+jobs/ID/retries/N.json     what retry N runs again; once it is stored the retry is accepted
+jobs/ID/retries/N/...      its own plan, outcomes, annotations, rollups, paused and cancelled, as above
 
 alike/HASH                 the last completed job of those whose results stand for one another's
 
@@ -34,7 +37,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maskmill.shared.errors import KeyNotFound
 from maskmill.shared.jobs import keys
@@ -49,6 +52,7 @@ from maskmill.shared.jobs.records import (
     MemberList,
     Outcome,
     PlanPage,
+    Retry,
     Rollup,
     encode_lines,
 )
@@ -63,12 +67,19 @@ INDIFFERENT = {"priority", "max_failure_rate", "sample", "skip_existing", "since
 class JobFiles:
     """The files of one job; methods raise what the storage raises, and readers give None for what is not there.
 
-    `output` is where its artifacts go, if not beside the job.
+    `output` is where its artifacts go, if not beside the job. `retry` says of which run of the job plan, outcomes,
+    annotations, roll-ups and markers are: 0 is its first.
     """
 
     storage: Storage
     ref: str
     output: Storage | None = None
+    retry: int = 0
+
+    @property
+    def first_run(self) -> JobFiles:
+        """The files of the job's first run, into which what its retries gave is folded back."""
+        return replace(self, retry=0)
 
     # The job as accepted
 
@@ -97,8 +108,22 @@ class JobFiles:
         return job.head if job else None
 
     def is_accepted(self) -> bool:
-        """Whether the job is accepted."""
-        return self.storage.size(keys.job(self.ref)) is not None
+        """Whether the job is accepted, or its retry."""
+        key = keys.retry(self.ref, self.retry) if self.retry else keys.job(self.ref)
+        return self.storage.size(key) is not None
+
+    def accept_retry(self, retry: Retry) -> Retry:
+        """Accept a retry; the one of its number that is accepted, this or one before. It may be, whatever is raised."""
+        self.storage.put(keys.open_marker(self.ref, retry.number), str(retry.accepted_at).encode())
+        self.storage.put(keys.retry(self.ref, retry.number), retry.model_dump_json().encode(), if_absent=True)
+        accepted = self.accepted_retry(retry.number)
+        assert accepted is not None, "it is stored"
+        return accepted
+
+    def accepted_retry(self, number: int) -> Retry | None:
+        """The retry of that number."""
+        data = self._read(keys.retry(self.ref, number))
+        return Retry.model_validate_json(data) if data else None
 
     def store_passwords(self, folder: str, passwords: dict[str, str]) -> str:
         """Store passwords of PDFs by the number of their source, "" for all others; the key for the job's head."""
@@ -130,7 +155,7 @@ class JobFiles:
 
     def store_page(self, page: PlanPage) -> bool:
         """Store a plan page; False where one is there already."""
-        return self.storage.put(keys.page(self.ref, page.number), page.encode(), if_absent=True)
+        return self.storage.put(keys.page(self.ref, page.number, self.retry), page.encode(), if_absent=True)
 
     def page(self, number: int) -> PlanPage | None:
         """A plan page."""
@@ -139,16 +164,20 @@ class JobFiles:
 
     def page_data(self, number: int) -> bytes | None:
         """A plan page as it is stored, for `PlanPage.decode_shard`."""
-        return self._read(keys.page(self.ref, number))
+        return self._read(keys.page(self.ref, number, self.retry))
+
+    def has_page(self, number: int) -> bool:
+        """Whether that plan page is stored."""
+        return self.storage.size(keys.page(self.ref, number, self.retry)) is not None
 
     def page_count(self, known: int = 0) -> int:
         """How many plan pages are stored, where `known` are known to be; they are numbered without a gap."""
-        start_after = keys.page(self.ref, known - 1) if known else ""
-        return known + sum(1 for _ in self.storage.list(keys.pages(self.ref), start_after))
+        start_after = keys.page(self.ref, known - 1, self.retry) if known else ""
+        return known + sum(1 for _ in self.storage.list(keys.pages(self.ref, self.retry), start_after))
 
     def drop_page(self, number: int) -> None:
         """Delete a page that never counted."""
-        self.storage.delete(keys.page(self.ref, number))
+        self.storage.delete(keys.page(self.ref, number, self.retry))
 
     def store_chunk(self, chunk: Chunk) -> bool:
         """Store entries for a worker to look into; False where some are there already."""
@@ -195,25 +224,36 @@ class JobFiles:
         """Store a shard's outcomes, unless another attempt has; the counts of those that are stored."""
         in_order = sorted(outcomes, key=_number)
         data = encode_lines(in_order)
-        key = keys.outcome(self.ref, shard)
+        key = keys.outcome(self.ref, shard, self.retry)
         if self.storage.put(key, data, if_absent=True):
             return count(in_order)
         return count(_decode_outcomes(self.storage.get(key)))
 
     def outcomes(self, shard: int) -> list[Outcome] | None:
         """A shard's outcomes, by number of the item."""
-        data = self._read(keys.outcome(self.ref, shard))
+        data = self._read(keys.outcome(self.ref, shard, self.retry))
         return None if data is None else sorted(_decode_outcomes(data), key=_number)
+
+    def replace_outcomes(self, shard: int, outcomes: Iterable[Outcome]) -> None:
+        """Store a shard's outcomes in place of those that are stored."""
+        in_order = sorted(outcomes, key=_number)
+        data = encode_lines(in_order)
+        self.storage.put(keys.outcome(self.ref, shard, self.retry), data)
 
     def committed_shards(self, first: int, last: int) -> Iterator[int]:
         """The shards from `first` to before `last` whose outcomes are stored; read by listing."""
-        start_after = keys.outcome(self.ref, first - 1) if first else ""
-        numbers = map(keys.number_of, self.storage.list(keys.outcomes(self.ref), start_after))
+        start_after = keys.outcome(self.ref, first - 1, self.retry) if first else ""
+        numbers = map(keys.number_of, self.storage.list(keys.outcomes(self.ref, self.retry), start_after))
         return itertools.takewhile(lambda number: number < last, numbers)
 
     def store_annotations(self, shard: int, lines: bytes) -> None:
         """Store a shard's instances."""
-        self.storage.put(keys.annotation(self.ref, shard), lines)
+        self.storage.put(keys.annotation(self.ref, shard, self.retry), lines)
+
+    def annotations(self, shard: int) -> dict[int, bytes]:
+        """The lines of a shard's instances, by number of the item."""
+        lines = (self._read(keys.annotation(self.ref, shard, self.retry)) or b"").splitlines()
+        return {int(json.loads(line)["number"]): line for line in lines}
 
     @property
     def results(self) -> Storage:
@@ -239,24 +279,25 @@ class JobFiles:
         if self.output:
             self.output.put(keys.SUCCESS, b"")
 
-    def store_rollup(self, rollup: Rollup) -> None:
-        """Store the counts of a run of shards."""
-        self.storage.put(keys.rollup(self.ref, rollup.number), rollup.model_dump_json().encode())
+    def store_rollup(self, rollup: Rollup, *, if_absent: bool = False) -> bool:
+        """Store the counts of a run of shards; with `if_absent`, False where some are there already."""
+        key = keys.rollup(self.ref, rollup.number, self.retry)
+        return self.storage.put(key, rollup.model_dump_json().encode(), if_absent=if_absent)
 
     def rollup(self, number: int) -> Rollup | None:
         """The counts of a run of shards."""
-        data = self._read(keys.rollup(self.ref, number))
+        data = self._read(keys.rollup(self.ref, number, self.retry))
         return Rollup.model_validate_json(data) if data else None
 
     # Its end
 
     def mark_cancelled(self, *, cancelled: bool = True) -> None:
         """A ledger made anew must not run the job again."""
-        self._mark(keys.cancelled(self.ref), there=cancelled)
+        self._mark(keys.cancelled(self.ref, self.retry), there=cancelled)
 
     def mark_paused(self, *, paused: bool = True) -> None:
         """A ledger made anew must hold the job."""
-        self._mark(keys.paused(self.ref), there=paused)
+        self._mark(keys.paused(self.ref, self.retry), there=paused)
 
     def _mark(self, key: str, *, there: bool) -> None:
         if there:
@@ -266,32 +307,47 @@ class JobFiles:
 
     def is_cancelled(self) -> bool:
         """Whether somebody cancelled the job."""
-        return self.storage.size(keys.cancelled(self.ref)) is not None
+        return self.storage.size(keys.cancelled(self.ref, self.retry)) is not None
 
     def is_paused(self) -> bool:
         """Whether somebody paused the job and nobody resumed it."""
-        return self.storage.size(keys.paused(self.ref)) is not None
+        return self.storage.size(keys.paused(self.ref, self.retry)) is not None
+
+    def store_priority(self, priority: int) -> None:
+        """A ledger made anew must know the priority that the job was given."""
+        self.storage.put(keys.priority(self.ref), str(priority).encode())
+
+    def priority(self) -> int | None:
+        """The priority that the job was given after it was accepted, if it was."""
+        data = self._read(keys.priority(self.ref))
+        return int(data) if data else None
 
     def store_report(self, report: JobStatus) -> None:
-        """Store the final status, unless it is there."""
-        self.storage.put(keys.report(self.ref), report.model_dump_json().encode(), if_absent=True)
+        """Store the final status, unless it is there; that of a retry takes the place of the one before."""
+        self.storage.put(keys.report(self.ref), report.model_dump_json().encode(), if_absent=not self.retry)
 
     def report(self) -> JobStatus | None:
         """The final status."""
         data = self._read(keys.report(self.ref))
         return JobStatus.model_validate_json(data) if data else None
 
+    def is_over(self) -> bool:
+        """Whether the final status of this run is stored."""
+        report = self.report()
+        return report is not None and report.retries >= self.retry
+
     def forget_open(self) -> None:
         """The job is over: its marker goes, and what only its run needed."""
         head = self.head()
         if head and head.passwords:
             self.storage.delete(head.passwords)
-        self.storage.delete(keys.open_marker(self.ref))
+        self.storage.delete(keys.open_marker(self.ref, self.retry))
 
     def forget_unaccepted(self, now: float) -> None:
         """Remove the marker of a job that was never accepted, a day after it was set."""
-        if now - _time_in(self._read(keys.open_marker(self.ref))) > ABANDONED_SECONDS:
-            self.storage.delete(keys.open_marker(self.ref))
+        marker = keys.open_marker(self.ref, self.retry)
+        if now - _time_in(self._read(marker)) > ABANDONED_SECONDS:
+            self.storage.delete(marker)
 
     def _read(self, key: str) -> bytes | None:
         with suppress(KeyNotFound):
@@ -299,9 +355,10 @@ class JobFiles:
         return None
 
 
-def open_refs(storage: Storage) -> Iterator[str]:
-    """The refs of the jobs that are marked as not finished."""
-    return (key.removeprefix(keys.OPEN) for key in storage.list(keys.OPEN))
+def open_runs(storage: Storage) -> Iterator[JobFiles]:
+    """The files of the jobs and retries that are marked as not finished."""
+    opened = map(keys.opened, storage.list(keys.OPEN))
+    return (JobFiles(storage, ref, retry=retry) for ref, retry in opened)
 
 
 def abandoned_uploads(storage: Storage, now: float) -> Iterator[str]:

@@ -46,8 +46,23 @@ def folder(ref: str) -> str:
     return f"jobs/{job_id}/" if tenant == DEFAULT_TENANT else f"tenants/{tenant}/jobs/{job_id}/"
 
 
-def open_marker(ref: str) -> str:
-    return f"{OPEN}{ref}"
+def run(ref: str, retry: int) -> str:
+    """What the keys of one run of the job begin with: of the first, 0, or of a retry."""
+    return f"{folder(ref)}retries/{retry}/" if retry else folder(ref)
+
+
+def retry(ref: str, number: int) -> str:
+    return f"{folder(ref)}retries/{number}.json"
+
+
+def open_marker(ref: str, retry: int = 0) -> str:
+    return f"{OPEN}{ref}~{retry}" if retry else f"{OPEN}{ref}"
+
+
+def opened(marker: str) -> tuple[str, int]:
+    """The ref and the retry of which it is the marker."""
+    ref, tilde, number = marker.removeprefix(OPEN).rpartition("~")
+    return (ref, int(number)) if tilde and number.isdecimal() else (marker.removeprefix(OPEN), 0)
 
 
 def receiving(ref: str, upload: str) -> str:
@@ -70,12 +85,12 @@ def inputs(ref: str, name: str) -> str:
     return f"{folder(ref)}inputs/{name}"
 
 
-def pages(ref: str) -> str:
-    return f"{folder(ref)}plan/"
+def pages(ref: str, retry: int = 0) -> str:
+    return f"{run(ref, retry)}plan/"
 
 
-def page(ref: str, number: int) -> str:
-    return f"{pages(ref)}{number:08d}.jsonl"
+def page(ref: str, number: int, retry: int = 0) -> str:
+    return f"{pages(ref, retry)}{number:08d}.jsonl"
 
 
 def chunk(ref: str, number: int) -> str:
@@ -100,32 +115,36 @@ def expanded(ref: str, number: int) -> str:
     return f"{folder(ref)}expanded/{number:08d}.jsonl"
 
 
-def outcomes(ref: str) -> str:
-    return f"{folder(ref)}outcomes/"
+def outcomes(ref: str, retry: int = 0) -> str:
+    return f"{run(ref, retry)}outcomes/"
 
 
-def outcome(ref: str, number: int) -> str:
-    return f"{outcomes(ref)}{number:08d}.jsonl"
+def outcome(ref: str, number: int, retry: int = 0) -> str:
+    return f"{outcomes(ref, retry)}{number:08d}.jsonl"
 
 
-def annotation(ref: str, number: int) -> str:
-    return f"{folder(ref)}annotations/{number:08d}.jsonl"
+def annotation(ref: str, number: int, retry: int = 0) -> str:
+    return f"{run(ref, retry)}annotations/{number:08d}.jsonl"
 
 
-def rollup(ref: str, number: int) -> str:
-    return f"{folder(ref)}rollups/{number:08d}.json"
+def rollup(ref: str, number: int, retry: int = 0) -> str:
+    return f"{run(ref, retry)}rollups/{number:08d}.json"
 
 
 def artifact(ref: str, name: str) -> str:
     return f"{folder(ref)}artifacts/{name}"
 
 
-def cancelled(ref: str) -> str:
-    return f"{folder(ref)}cancelled"
+def cancelled(ref: str, retry: int = 0) -> str:
+    return f"{run(ref, retry)}cancelled"
 
 
-def paused(ref: str) -> str:
-    return f"{folder(ref)}paused"
+def paused(ref: str, retry: int = 0) -> str:
+    return f"{run(ref, retry)}paused"
+
+
+def priority(ref: str) -> str:
+    return f"{folder(ref)}priority"
 
 
 def report(ref: str) -> str:

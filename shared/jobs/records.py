@@ -40,16 +40,17 @@ MOST_NAMED = 10_000
 
 FINAL_STATES: frozenset[JobState] = frozenset({"completed", "failed", "cancelled"})
 
-# From a state to those it may move to. `planning` and `running` differ in whether the last shard is known.
+# From a state to those it may move to. `planning` and `running` differ in whether the last shard is known; a retry
+# queues a job that is over again.
 MOVES: dict[JobState, frozenset[JobState]] = {
     "queued": frozenset({"planning", "cancelled", "failed", "paused"}),
     "planning": frozenset({"running", "finalizing", "cancelled", "failed", "paused"}),
     "running": frozenset({"finalizing", "cancelled", "failed", "paused"}),
     "paused": frozenset({"queued", "planning", "running", "cancelled"}),
     "finalizing": frozenset({"completed", "failed"}),
-    "completed": frozenset(),
-    "failed": frozenset(),
-    "cancelled": frozenset(),
+    "completed": frozenset({"queued"}),
+    "failed": frozenset({"queued"}),
+    "cancelled": frozenset({"queued"}),
 }
 
 
@@ -369,6 +370,19 @@ class Outcome(Wire):
     error: Failure | None = None
 
 
+class Retry(Wire):
+    """Another run of what failed in a job that was over; numbered from 1, the job's first run being 0."""
+
+    number: int
+    codes: tuple[str, ...] | None = Field(default=None, description="Only failures of these codes; none: of all.")
+    accepted_at: float
+
+    def wants(self, outcome: Outcome) -> bool:
+        """Whether the item of that outcome is to run again."""
+        code = outcome.error.code if outcome.error else None
+        return outcome.status == "failed" and (self.codes is None or code in self.codes)
+
+
 class Counts(Wire):
     """How many of a job's items ended how; `total` is None while the planner still lists."""
 
@@ -399,6 +413,7 @@ class JobStatus(Wire):
     rate: float | None = None
     eta_seconds: float | None = None
     output: str | None = Field(default=None, description="Where its artifacts go, if not beside the job.")
+    retries: int = Field(default=0, description="How often what failed was run again, or is now.")
     error: Failure | None = None
     trouble: str | None = Field(default=None, description="What its workers wait for, such as a storage that refuses.")
     left_out: LeftOut = Field(

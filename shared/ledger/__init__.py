@@ -11,7 +11,8 @@ its ref everywhere. Keys, below the prefix:
 
     jobs:TENANT             a tenant's jobs by creation
     open, ended             the jobs whose report is not stored yet; when to forget those that ended
-    job:REF                 state, counts, planner's cursor (hash)
+    job:REF                 state, counts, planner's cursor; of a retry also the status before it, and how far it is
+                            folded back; of a job that is over its report (hash)
     job:REF:shards          shards that may be claimed or are: attempt, crashes, owner (hash of JSON); "eN" is chunk N
                             of the listing, which a worker looks into
     job:REF:ready           those that nobody holds (sorted by number)

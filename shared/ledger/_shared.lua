@@ -71,17 +71,22 @@ local function leave_turns(ref, model)
   if call('EXISTS', turns) == 0 then call('ZREM', key('tenants', model), tenant) end
 end
 
+local ATTEMPTS_A_RUN = 1000000
+
 -- Make planned shards claimable, up to the window and only once half of it is free. Returns how many.
 local function admit(ref)
   local job = key('job', ref)
-  local state, planned, admitted, window = unpack(call('HMGET', job, 'state', 'shards', 'admitted', 'window'))
+  local state, planned, admitted, window, retry =
+    unpack(call('HMGET', job, 'state', 'shards', 'admitted', 'window', 'retry'))
   if state ~= 'planning' and state ~= 'running' then return 0 end
   local held = call('HLEN', job .. ':shards')
   if held * 2 > tonumber(window) then return 0 end
   local upto = math.min(tonumber(planned), admitted + window - held)
   local count = math.max(upto - admitted, 0)
+  -- Who still holds a shard of an earlier run shows an attempt that is none of this one's.
+  local fresh = '{"attempt":' .. (retry or 0) * ATTEMPTS_A_RUN .. ',"crashes":0}'
   for shard = tonumber(admitted), upto - 1 do
-    call('HSET', job .. ':shards', shard, '{"attempt":0,"crashes":0}')
+    call('HSET', job .. ':shards', shard, fresh)
     call('ZADD', job .. ':ready', shard, shard)
   end
   if count > 0 then
@@ -94,10 +99,11 @@ end
 local LEAST_JUDGED = 100
 
 local function fails_too_often(job)
-  local failed, succeeded, skipped, total, rate =
-    unpack(call('HMGET', job, 'failed', 'succeeded', 'skipped', 'total', 'max_failure_rate'))
+  local failed, succeeded, skipped, total, rate, retry =
+    unpack(call('HMGET', job, 'failed', 'succeeded', 'skipped', 'total', 'max_failure_rate', 'retry'))
   local done = failed + succeeded + skipped
-  if total ~= '' and tonumber(failed) > rate * total then return true end
+  -- What is retried failed before: that a few of it fail again makes no job worse than it was.
+  if total ~= '' and tonumber(retry or 0) == 0 and tonumber(failed) > rate * total then return true end
   return done >= LEAST_JUDGED and tonumber(failed) > rate * done
 end
 

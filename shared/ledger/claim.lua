@@ -1,8 +1,8 @@
 -- Lease the next ready shard (or chunk to look into) of a model: the tenants in turn, then of a tenant's jobs those of
 -- the highest priority in turn.
 -- ARGV: 1 model, 2 owner, 3 lease seconds
--- Returns {the job's ref, shard, attempt, crashes, 1 where its outcomes may be stored already}, or nil where nothing is
--- ready.
+-- Returns {the job's ref, shard, attempt, crashes, 1 where its outcomes may be stored already, the retry that it is of},
+-- or nil where nothing is ready.
 local model = ARGV[1]
 
 -- The job's next ready shard and its entry; nil where it has none.
@@ -25,7 +25,7 @@ while true do
     return nil
   end
   local job = key('job', ref)
-  local state, priority, recovered = unpack(call('HMGET', job, 'state', 'priority', 'recovered'))
+  local state, priority, recovered, retry = unpack(call('HMGET', job, 'state', 'priority', 'recovered', 'retry'))
   local shard, entry = pop(job, state)
   if shard then
     entry.attempt = entry.attempt + 1
@@ -35,7 +35,8 @@ while true do
     call('HSETNX', job, 'started_at', now())
     call('ZADD', turns, -priority * 1e12 + call('INCR', key('turn')), ref)
     call('ZADD', key('tenants', model), call('INCR', key('turn')), tenant)
-    return {ref, shard, entry.attempt, entry.crashes, (entry.attempt > 1 or recovered == '1') and 1 or 0}
+    local look = entry.attempt % ATTEMPTS_A_RUN > 1 or recovered == '1'
+    return {ref, shard, entry.attempt, entry.crashes, look and 1 or 0, tonumber(retry or 0)}
   end
   leave_turns(ref, model)
 end

@@ -43,6 +43,15 @@ class WorkMoves(Moves):
             row = cast("str | None", self._redis.hget(self._key("work", "rows"), f"plan/{ref}"))
         return row is not None and "token" in json.loads(row)
 
+    def note_folded(self, work: Work, shard: int) -> bool:
+        """Of what a retry gave, all before this shard of it is folded back; False where another closes the job."""
+        return bool(self._move("note_folded", work.ref, work.token, shard))
+
+    def folded(self, ref: str) -> int:
+        """With which shard of the retry folding back goes on."""
+        with reachable():
+            return int(cast("str | None", self._redis.hget(self._key("job", ref), "folded")) or 0)
+
     def tell_trouble(self, ref: str, what: str) -> None:
         """Note what the job waits for, to be seen in its status for a minute."""
         self._move("tell_trouble", ref, what)

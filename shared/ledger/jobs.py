@@ -15,7 +15,6 @@ from maskmill.shared.jobs.records import (
     JOB_ID_PATTERN,
     MOVES,
     SHARDS_A_ROLLUP,
-    Counts,
     Failure,
     JobHead,
     JobState,
@@ -30,10 +29,22 @@ ZEROS = ("planned", "succeeded", "failed", "skipped", "pages", "shards", "admitt
 class JobMoves(Moves):
     """Job states and counts."""
 
-    def enter(self, job: JobHead, *, state: EnteredState = "queued", recovered: bool = False) -> bool:
+    def enter(
+        self,
+        job: JobHead,
+        *,
+        state: EnteredState = "queued",
+        recovered: bool = False,
+        priority: int | None = None,
+        before: JobStatus | None = None,
+    ) -> bool:
         """Enter an accepted job in that state; False where it is there already.
 
-        `recovered` says that shards of it may have been committed before, in a ledger that was lost.
+        With its final status `before` it is the next retry of the job, which takes the place of the run that is over;
+        False also where that is not over yet.
+
+        `recovered` says that shards of it may have been committed before, in a ledger that was lost; `priority` is the
+        one that it was given since it was accepted.
         """
         fields: dict[str, Any] = {
             "state": state,
@@ -41,8 +52,10 @@ class JobMoves(Moves):
             "name": job.name or "",
             "output": job.output or "",
             "model": job.options.model,
-            "priority": job.options.priority,
+            "priority": job.options.priority if priority is None else priority,
             "max_failure_rate": job.options.max_failure_rate,
+            "retry": before.retries + 1 if before else 0,
+            "before": before.model_dump_json() if before else "",
             "created_at": job.created_at,
             "window": self.window,
             "recovered": int(recovered),
@@ -51,7 +64,7 @@ class JobMoves(Moves):
             **dict.fromkeys(ZEROS, 0),
         }
         flat = [part for pair in fields.items() for part in pair]
-        return bool(self._move("enter", job.ref, job.created_at, *flat))
+        return bool(self._move("enter", job.ref, job.created_at, fields["retry"], *flat))
 
     def status(self, ref: str) -> JobStatus | None:
         """The job's status, or None where the ledger does not hold it."""
@@ -116,6 +129,15 @@ class JobMoves(Moves):
         """End a job that cannot be planned or run."""
         return self._move_to(ref, "failed", failure.model_dump_json())
 
+    def set_priority(self, ref: str, priority: int) -> JobState:
+        """Let the next claim go by this priority; raises IllegalMove where the job is over."""
+        moved, *state = self._move("set_priority", ref, priority)
+        if not state:
+            raise NotFound(f"no job {id_of(ref)}")
+        if not moved:
+            raise IllegalMove(f"a job that is {state[0]} takes no other priority")
+        return cast(JobState, state[0])
+
     def _move_to(self, ref: str, after: str, error: str = "") -> JobState:
         before = [state for state, reach in MOVES.items() if after in reach] if after != "resume" else ["paused"]
         moved, *state = self._move("move", ref, after, error, *before)
@@ -126,13 +148,14 @@ class JobMoves(Moves):
             raise IllegalMove(f"a job that is {state[0]} cannot be {verb}")
         return cast(JobState, state[0])
 
-    def close(self, ref: str, counts: Counts, keep_seconds: float) -> JobState | None:
-        """The job's report is stored: end it with its counts, and forget it after `keep_seconds`.
+    def close(self, ref: str, report: JobStatus, keep_seconds: float) -> JobState | None:
+        """The job's report is stored: that is its status from now on, to be forgotten after `keep_seconds`.
 
-        Returns its state, None where it is not there; one that is not over was entered anew meanwhile, and goes on.
+        Returns its state, None where it is not there; one that is not over was entered anew or retried meanwhile, and
+        goes on.
         """
-        final = (counts.planned, counts.succeeded, counts.failed, counts.skipped)
-        return cast("JobState | None", self._move("close", ref, int(keep_seconds), *final, SHARDS_A_ROLLUP))
+        shown = (report.retries, report.state, report.model_dump_json())
+        return cast("JobState | None", self._move("close", ref, int(keep_seconds), SHARDS_A_ROLLUP, *shown))
 
 
 def _cursor(ref: str, created: float) -> str:

@@ -17,9 +17,9 @@ class PlanMoves(Moves):
         found = self._move("begin_plan", ref, work.token)
         if found is None:
             return None
-        pages, shards, planned, cursor, recovered, left_out = found
+        pages, shards, planned, cursor, recovered, left_out, retry = found
         at = PlanCursor.model_validate_json(cursor) if cursor else PlanCursor()
-        return PlanStart(pages, shards, planned, at, bool(recovered), LeftOut.model_validate_json(left_out))
+        return PlanStart(pages, shards, planned, at, bool(recovered), LeftOut.model_validate_json(left_out), retry)
 
     def add_pages(self, ref: str, work: Work, first: int, added: PlannedPages) -> tuple[str, int]:
         """Count stored pages from the page number `first` on: ("added", shards that can be claimed now).

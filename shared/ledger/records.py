@@ -38,7 +38,10 @@ class Work:
 
 @dataclass(frozen=True)
 class PlanStart:
-    """Where to go on planning: what is planned and left out; `recovered` where the ledger was lost in between."""
+    """Where to go on planning: what is planned and left out; `recovered` where the ledger was lost in between.
+
+    `retry` is the number of the retry that is planned, 0 for the job's first run.
+    """
 
     pages: int
     shards: int
@@ -46,6 +49,7 @@ class PlanStart:
     cursor: PlanCursor
     recovered: bool
     left_out: LeftOut
+    retry: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class PlannedPages:
 class ShardLease:
     """The right to run a shard of the job `ref`, or to look into a chunk of the listing where it `expands`.
 
-    `crashes` counts the workers that died with it; `look` says that its outcomes may be stored already.
+    `crashes` counts the workers that died with it; `look` says that its outcomes may be stored already; `retry` is the
+    number of the retry that it is of, 0 for the job's first run.
     """
 
     ref: str
@@ -75,6 +80,7 @@ class ShardLease:
     crashes: int
     expands: bool = False
     look: bool = False
+    retry: int = 0
 
     @property
     def member(self) -> str:
@@ -108,6 +114,9 @@ class ModelCard(Wire):
 
 def job_status(ref: str, fields: Mapping[str, str], now: float) -> JobStatus:
     """The status that a job's hash of the ledger tells at the time `now`."""
+    if fields.get("report"):
+        return JobStatus.model_validate_json(fields["report"])
+    before = JobStatus.model_validate_json(fields["before"]) if fields.get("before") else None
     counts = Counts(
         total=int(fields["total"]) if fields["total"] else None,
         planned=int(fields["planned"]),
@@ -115,8 +124,8 @@ def job_status(ref: str, fields: Mapping[str, str], now: float) -> JobStatus:
         failed=int(fields["failed"]),
         skipped=int(fields["skipped"]),
     )
-    times = {name: _time(fields, name) for name in ("started_at", "progress_at", "finished_at")}
-    rate = _rate(counts, times["started_at"], times["finished_at"] or times["progress_at"])
+    times = {name: _time(fields, name) for name in ("started_at", "progress_at")}
+    rate = _rate(counts, times["started_at"], times["progress_at"])
     left = None if counts.total is None else counts.total - counts.done
     going = fields["state"] in ("planning", "running")
     return JobStatus.model_validate(
@@ -126,18 +135,24 @@ def job_status(ref: str, fields: Mapping[str, str], now: float) -> JobStatus:
             "state": fields["state"],
             "model": fields["model"],
             "priority": int(fields["priority"]),
-            "counts": counts,
+            "counts": _retried(before.counts, counts) if before else counts,
             "created_at": float(fields["created_at"]),
             "started_at": times["started_at"],
-            "finished_at": times["finished_at"],
             "rate": rate,
             "eta_seconds": _eta(left, rate, times["progress_at"], now) if going else None,
             "output": fields.get("output") or None,
+            "retries": int(fields.get("retry", 0)),
             "error": _error(fields),
             "trouble": _trouble(fields, now),
-            "left_out": json.loads(fields.get("left_out", "{}")),
+            "left_out": before.left_out if before else json.loads(fields.get("left_out", "{}")),
         }
     )
+
+
+def _retried(before: Counts, run: Counts) -> Counts:
+    """The counts of a job of which what `run` counts runs again; what a retry skips stays failed."""
+    failed = before.failed - run.planned + run.failed + run.skipped
+    return before.model_copy(update={"succeeded": before.succeeded + run.succeeded, "failed": failed})
 
 
 def _error(fields: Mapping[str, str]) -> Failure | None:
@@ -146,7 +161,8 @@ def _error(fields: Mapping[str, str]) -> Failure | None:
         return Failure(**json.loads(fields["error"]))
     if fields["state"] != "failed":
         return None
-    reason = f"{fields['failed']} items failed, more than max_failure_rate {fields['max_failure_rate']} allows"
+    again = " again" if fields.get("before") else ""
+    reason = f"{fields['failed']} items failed{again}, more than max_failure_rate {fields['max_failure_rate']} allows"
     return Failure(stage="run", code="too_many_failures", reason=reason)
 
 

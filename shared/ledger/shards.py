@@ -18,9 +18,9 @@ class ShardMoves(Moves):
         found = self._move("claim", model, owner, self.lease_seconds)
         if found is None:
             return None
-        ref, member, attempt, crashes, look = found
+        ref, member, attempt, crashes, look, retry = found
         number = str(member).removeprefix("e")
-        return ShardLease(ref, int(number), attempt, crashes, number != str(member), bool(look))
+        return ShardLease(ref, int(number), attempt, crashes, number != str(member), bool(look), retry)
 
     def renew(self, lease: ShardLease, trouble: str = "") -> JobState | None:
         """Keep the lease; the job's state now, or None where the lease is lost.

@@ -26,6 +26,7 @@ from maskmill.shared.jobs.sources import PathSource, UploadSource, UrlSource
 from maskmill.shared.settings import Settings
 from tests.integration.conftest import SHAPES
 from tests.services import RedisServer, run_redis
+from tests.services.control_site import close
 from tests.services.process import free_port
 
 BROKEN_BASE64 = {"type": "base64", "name": "a", "data": "abcde"}
@@ -272,7 +273,7 @@ def test_a_page_behind_a_job_that_is_forgotten_does_not_start_over(web: FlaskCli
     first = web.get("/v1/jobs", query_string={"limit": 2}).json
     assert [job["id"] for job in first["jobs"]] == ids[:2]
     services.ledger.cancel(ids[1])
-    services.ledger.close(ids[1], Counts(), 0)
+    close(services.ledger, ids[1], Counts(), 0)
     services.ledger.forget()
     assert web.get("/v1/jobs", query_string={"limit": 5}).json["next"] is None
     second = web.get("/v1/jobs", query_string={"limit": 2, "after": first["next"]}).json
@@ -286,7 +287,7 @@ def test_a_page_of_jobs_passes_over_those_that_are_forgotten(web: FlaskClient, s
     for job_id in ids[1:4]:
         # It is off the ledger, but not yet off the list.
         services.ledger.cancel(job_id)
-        services.ledger.close(job_id, Counts(), 0)
+        close(services.ledger, job_id, Counts(), 0)
     page = web.get("/v1/jobs", query_string={"limit": 2}).json
     assert [job["id"] for job in page["jobs"]] == [ids[0], ids[4]]
 

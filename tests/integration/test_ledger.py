@@ -24,6 +24,7 @@ from maskmill.shared.jobs.records import (
     new_job_id,
 )
 from maskmill.shared.ledger import Ledger, ModelCard, PlannedPages, ShardLease, Work
+from tests.services.control_site import close
 from tests.services.workers import wait_until
 
 # Long enough that a busy machine does not let one run out between two lines of a test.
@@ -108,7 +109,7 @@ def test_a_job_runs_from_queued_to_completed(ledger: Ledger) -> None:
     last = ledger.finish(second, {"succeeded": 10})
     assert (last.state, last.control_due) == ("finalizing", True)
     assert ledger.end_work(take(ledger, f"close/{job_id}"))
-    assert ledger.close(job_id, Counts(total=20, planned=20, succeeded=19, failed=1), 60) == "completed"
+    assert close(ledger, job_id, Counts(total=20, planned=20, succeeded=19, failed=1), 60) == "completed"
     counts = status_of(ledger, job_id).counts
     assert (counts.total, counts.succeeded, counts.failed) == (20, 19, 1)
     assert (ledger.open_jobs(), ledger.due_work()) == ([], 0)
@@ -203,7 +204,7 @@ def test_a_job_whose_last_shards_ended_while_it_was_paused_ends_when_it_is_resum
     assert ledger.due_work() == 0
     assert ledger.resume(job_id) == "finalizing"
     take(ledger, f"close/{job_id}")
-    assert ledger.close(job_id, Counts(total=20, planned=20, succeeded=20), 60) == "completed"
+    assert close(ledger, job_id, Counts(total=20, planned=20, succeeded=20), 60) == "completed"
 
 
 def test_a_job_that_failed_too_often_while_it_was_paused_fails_when_it_is_resumed(ledger: Ledger) -> None:
@@ -488,7 +489,7 @@ def test_a_million_items_cost_redis_a_few_hundred_kilobytes_at_most(ledger: Ledg
 def end(ledger: Ledger, ref: str) -> None:
     """Close the job that is over, and let Redis forget it."""
     ledger.end_work(take(ledger, f"close/{ref}"))
-    assert ledger.close(ref, Counts(total=0), 1)
+    assert close(ledger, ref, Counts(total=0), 1)
     wait_until(lambda: ledger.status(ref) is None, 5)
 
 
@@ -598,7 +599,7 @@ def ids_of(page: tuple[list[JobStatus], str | None]) -> list[str]:
 def expire_job(ledger: Ledger, job_id: str) -> None:
     """End the job and wait until Redis has forgotten it."""
     ledger.cancel(job_id)
-    ledger.close(job_id, Counts(total=0), 1)
+    close(ledger, job_id, Counts(total=0), 1)
     wait_until(lambda: ledger.status(job_id) is None, 5)
 
 
@@ -623,7 +624,7 @@ def test_jobs_that_redis_forgot_shorten_no_page_and_leave_the_list(ledger: Ledge
     ids = [enter(ledger) for _ in range(6)][::-1]
     for job_id in ids[1:3]:
         ledger.cancel(job_id)
-        ledger.close(job_id, Counts(total=0), 1)
+        close(ledger, job_id, Counts(total=0), 1)
     wait_until(lambda: not any(map(ledger.status, ids[1:3])), 5)
     assert ids_of(ledger.jobs(DEFAULT_TENANT, limit=3)) == [ids[0], *ids[3:5]]
     with Redis.from_url(redis_url) as client:

@@ -15,7 +15,7 @@ from maskmill.shared.buckets import Buckets
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.keys import DEFAULT_TENANT
-from maskmill.shared.jobs.records import Job, JobHead, JobStatus, Options, new_job_id, page_of
+from maskmill.shared.jobs.records import Counts, Job, JobHead, JobState, JobStatus, Options, new_job_id, page_of
 from maskmill.shared.jobs.sources import Source, UrlSource
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.settings import Settings
@@ -130,9 +130,9 @@ class ControlSite:
         """A sweeper."""
         return Sweeper(self.settings, self.storage, self.ledger, self.doorbell)
 
-    def files(self, ref: str) -> JobFiles:
-        """The job's files."""
-        return JobFiles(self.storage, ref)
+    def files(self, ref: str, retry: int = 0) -> JobFiles:
+        """The job's files, or those of a retry of it."""
+        return JobFiles(self.storage, ref, retry=retry)
 
     def accept(
         self,
@@ -226,6 +226,14 @@ class ControlSite:
         if store:
             files.commit(shard, outcomes)
         return dict(Counter[str](outcome.status for outcome in outcomes))
+
+
+def close(ledger: Ledger, ref: str, counts: Counts, keep_seconds: float) -> JobState | None:
+    """Close a job with these counts, as if its report were stored."""
+    status = ledger.status(ref)
+    assert status
+    state = "completed" if status.state == "finalizing" else status.state
+    return ledger.close(ref, status.model_copy(update={"state": state, "counts": counts}), keep_seconds)
 
 
 @contextlib.contextmanager

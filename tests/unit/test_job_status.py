@@ -17,6 +17,6 @@ def test_what_a_cancelled_job_skips_is_no_work_done() -> None:
         "failed": "5",
         "skipped": "980",
         "started_at": "100",
-        "finished_at": "110",
+        "progress_at": "110",
     }
     assert job_status("a" * 24, fields, now=200).rate == 2.0

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maskmill.shared.jobs.job_files import JobFiles, count, remember_alike
 from maskmill.shared.jobs.records import (
@@ -30,6 +30,7 @@ from maskmill.shared.ledger import Ledger, Work
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 from maskmill.shared.storage.outputs import Outputs
+from maskmill.worker.control.fold import Fold
 from maskmill.worker.control.runner import InHand
 from maskmill.worker.outcomes import outcome_of
 
@@ -52,11 +53,13 @@ class RollupMaker:
     recounts: Callable[[], bool] = lambda: False
 
     def run(self, work: Work, _in_hand: InHand) -> float | None:
-        """Store the roll-up whose last shard was committed."""
-        number = int(work.part)
+        """Store the roll-up whose last shard was committed, unless closing has: what that stored may be folded into."""
+        number, status = int(work.part), self.ledger.status(work.ref)
         finished = self.ledger.finished(work.ref, number)
-        if len(finished) == SHARDS_A_ROLLUP:
-            self.make(JobFiles(self.storage, work.ref), number, SHARDS_A_ROLLUP)
+        if status and len(finished) == SHARDS_A_ROLLUP:
+            files = JobFiles(self.storage, work.ref, retry=status.retries)
+            if files.store_rollup(self._counted(files, number, SHARDS_A_ROLLUP), if_absent=True):
+                self.ledger.forget_finished(files.ref, number)
         return None
 
     def give_up(self, _work: Work, _reason: str) -> float | None:
@@ -65,13 +68,16 @@ class RollupMaker:
 
     def make(self, files: JobFiles, number: int, shards: int) -> Rollup:
         """Store the roll-up of so many shards, all of which are committed."""
-        first = number * SHARDS_A_ROLLUP
-        known = {} if self.recounts() else self.ledger.finished(files.ref, number)
-        missing = [shard for shard in range(first, first + shards) if shard not in known]
-        rollup = _sum_up(number, itertools.chain(known.items(), _stored_counts(files, missing)))
+        rollup = self._counted(files, number, shards)
         files.store_rollup(rollup)
         self.ledger.forget_finished(files.ref, number)
         return rollup
+
+    def _counted(self, files: JobFiles, number: int, shards: int) -> Rollup:
+        first = number * SHARDS_A_ROLLUP
+        known = {} if self.recounts() else self.ledger.finished(files.ref, number)
+        missing = [shard for shard in range(first, first + shards) if shard not in known]
+        return _sum_up(number, itertools.chain(known.items(), _stored_counts(files, missing)))
 
 
 @dataclass(frozen=True)
@@ -92,25 +98,35 @@ class Finalizer:
             return None
         if status.state != "finalizing" and self.ledger.is_planned_now(ref):
             return PLANNER_SECONDS
-        self._close(JobFiles(self.storage, ref), status, in_hand)
-        return None
+        return self._close(JobFiles(self.storage, ref, retry=status.retries), status, in_hand)
 
-    def _close(self, files: JobFiles, status: JobStatus, in_hand: InHand) -> None:
+    def _close(self, files: JobFiles, status: JobStatus, in_hand: InHand) -> float | None:
         head = files.head()
-        counts = self._count(files, head, status, in_hand) if head else Counter[str]()
+        plan = _Plan.read(files, head) if head else None
+        counts = self._count(files, plan, status, in_hand) if plan else Counter[str]()
+        if files.retry and plan and not files.is_over() and not self._fold(files, plan, in_hand):
+            return 0
         if in_hand.lost:
-            return
-        report = _final(status, counts)
+            return None
+        report = _after_retry(files, head, status, counts) if files.retry else _final(status, counts)
         files.store_report(report)
         if head and report.state == "completed":
             self._tell_of_results(files, head)
-        self.ledger.close(files.ref, report.counts, self.settings.keep_seconds)
+        self.ledger.close(files.ref, report, self.settings.keep_seconds)
         files.forget_open()
+        return None
+
+    def _fold(self, files: JobFiles, plan: _Plan, in_hand: InHand) -> bool:
+        if in_hand.lost:
+            return False
+        return Fold(self._with_output(files, plan.head), plan.head, plan.shards, self.ledger, in_hand).run()
+
+    def _with_output(self, files: JobFiles, head: JobHead) -> JobFiles:
+        return replace(files, output=self.outputs.of(head.output)) if head.output else files
 
     def _tell_of_results(self, files: JobFiles, head: JobHead) -> None:
         """Everything is there: say so where the results are, and to jobs that skip what this one has done."""
-        if head.output:
-            JobFiles(self.storage, files.ref, self.outputs.of(head.output)).mark_success()
+        self._with_output(files, head).mark_success()
         digest = self._digest(files, head)
         job = files.job() if digest else None
         if job and digest and any(isinstance(source, S3Source) for source in job.sources):
@@ -119,17 +135,16 @@ class Finalizer:
     def _digest(self, files: JobFiles, head: JobHead) -> str | None:
         """That of the model which the whole job was run with; None where another may have come in between."""
         card = self.ledger.models().get(head.options.model)
-        ends = {0, files.page_count() - 1}
-        planned = {page.digest for page in map(files.page, ends) if page}
+        ends = ((run, number) for run in (files.first_run, files) for number in (0, run.page_count() - 1))
+        planned = {page.digest for run, number in ends if (page := run.page(number))}
         return card.digest if card and planned == {card.digest} else None
 
     def give_up(self, _work: Work, _reason: str) -> float | None:
         """Nothing else can close it: it is tried anew later."""
         return CLOSE_AGAIN_SECONDS
 
-    def _count(self, files: JobFiles, head: JobHead, status: JobStatus, in_hand: InHand) -> Counter[str]:
+    def _count(self, files: JobFiles, plan: _Plan, status: JobStatus, in_hand: InHand) -> Counter[str]:
         counted: Counter[str] = Counter()
-        plan = _Plan.read(files, head)
         admitted, recovered = self.ledger.admitted(files.ref)
         claimed = plan.shards
         if status.state != "finalizing":
@@ -246,3 +261,26 @@ def _final(status: JobStatus, counted: Counter[str]) -> JobStatus:
     state = "completed" if status.state == "finalizing" else status.state
     update = {"state": state, "counts": counts, "finished_at": time.time(), "eta_seconds": None, "trouble": None}
     return status.model_copy(update=update)
+
+
+def _after_retry(files: JobFiles, head: JobHead | None, status: JobStatus, counted: Counter[str]) -> JobStatus:
+    """The final status of a job after a retry whose items ended so: the one before it, with what is better now.
+
+    A retry that ran to its end leaves a job completed that has every input's result or failure. One that was cut short,
+    of which some were never run, stays what it was.
+    """
+    before = files.report()
+    assert before is not None, "what is retried was over"
+    if before.retries >= files.retry:
+        # Who stored it died before the ledger knew.
+        return before
+    mended = counted["succeeded"]
+    counts = before.counts.model_copy(
+        update={"succeeded": before.counts.succeeded + mended, "failed": before.counts.failed - mended}
+    )
+    state, error = status.state, status.error
+    if state == "finalizing":
+        whole = head is not None and files.first_run.has_page(counts.planned // head.page_size)
+        state, error = ("completed", None) if whole and not counts.skipped else (before.state, before.error)
+    now = {"state": state, "error": error, "counts": counts, "retries": files.retry, "finished_at": time.time()}
+    return before.model_copy(update=now | {"priority": status.priority})

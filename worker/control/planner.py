@@ -3,7 +3,7 @@
 The planner only lists. Entries that may have pages are stored as a chunk, and a worker looks into them. It goes on from
 the ledger's cursor and may be killed anywhere: a page or chunk that is stored already is adopted as it is, never made
 anew. It lists as fast as it can, but gives way, once its turn is over, to other control work that is due; how many
-shards can be claimed at once is the ledger's to bound.
+shards can be claimed at once is the ledger's to bound. Of a retry it lists what failed in the job.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from maskmill.shared.jobs.records import (
     Failure,
     Item,
     Job,
+    ListingCursor,
     PlanCursor,
     PlanPage,
     shards_of,
@@ -37,6 +38,7 @@ from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.worker.control.existing import Existing, existing_of
+from maskmill.worker.control.failed_items import failed_items
 from maskmill.worker.control.runner import InHand
 from maskmill.worker.sources.listing import entries
 from maskmill.worker.sources.pages import items_of, parts_of
@@ -84,7 +86,7 @@ class Planner:
         start = self.ledger.begin_plan(work.ref, work)
         if start is None:
             return None
-        files = JobFiles(self.storage, work.ref)
+        files = JobFiles(self.storage, work.ref, retry=start.retry)
         job = files.job()
         if job is None:
             raise RequestError("its job.json is not in the storage any more")
@@ -180,7 +182,8 @@ class Planning:
                 self.planner.doorbell.ring_control()
             return
         self._going = False
-        if added.pages == 1 and self._never_counts():
+        # A retry that ends reads what it ran; a page of it that never counted changes nothing.
+        if added.pages == 1 and not self.files.retry and self._never_counts():
             self.files.drop_page(self.at.pages)
 
     def _never_counts(self) -> bool:
@@ -193,9 +196,9 @@ class Planning:
 
     def _pages(self, cursor: PlanCursor) -> Iterator[PlanPage]:
         """The pages behind the cursor; all are full but the last, which has no cursor and may be empty."""
-        found = self._items(cursor)
+        found = self._failed_items(cursor) if self.files.retry else self._items(cursor)
         digest = self._digest()
-        existing = existing_of(self.planner.storage, self.job, digest)
+        existing = None if self.files.retry else existing_of(self.planner.storage, self.job, digest)
         self._left_out = self.at.left_out.model_copy(deep=True)
         for number in itertools.count(self.at.pages):
             run = list(itertools.islice(found, self.job.page_size))
@@ -203,7 +206,7 @@ class Planning:
             if first + len(run) > self.planner.settings.max_items:
                 most = self.planner.settings.max_items
                 raise RequestError(f"the job has more than {most} items, the most one job may have")
-            numbered = [item.model_copy(update={"number": first + place}) for place, (item, _) in enumerate(run)]
+            numbered = [self._numbered(item, first + place) for place, (item, _) in enumerate(run)]
             items = tuple(_marked(item, existing) for item in numbered) if existing else tuple(numbered)
             last = len(run) < self.job.page_size
             left_out = self._left_out.model_copy(deep=True)
@@ -216,6 +219,17 @@ class Planning:
         """That of the model, as a worker serves it now."""
         card = self.planner.ledger.models().get(self.job.options.model)
         return card.digest if card else None
+
+    def _numbered(self, item: Item, number: int) -> Item:
+        return item if self.files.retry else item.model_copy(update={"number": number})
+
+    def _failed_items(self, cursor: PlanCursor) -> Iterator[tuple[Item, CursorMaker]]:
+        """As `_items`, what a retry runs again; its cursor holds the number of an item."""
+        retry = self.files.accepted_retry(self.files.retry)
+        assert retry is not None, "it is stored before it is entered"
+        behind = int(cursor.listing.position or -1) if cursor.listing else -1
+        for item in failed_items(self.files.first_run, self.job, retry, behind, self.in_hand.alive):
+            yield item, partial(PlanCursor, listing=ListingCursor(position=str(item.number)))
 
     def _items(self, cursor: PlanCursor) -> Iterator[tuple[Item, CursorMaker]]:
         """The items behind the cursor, not numbered yet, each with what makes the cursor behind it."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import MaskmillError, StorageRefused
-from maskmill.shared.jobs.job_files import JobFiles, abandoned_uploads, open_refs
+from maskmill.shared.jobs.job_files import JobFiles, abandoned_uploads, open_runs
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.recovery import enter_stored
 from maskmill.shared.settings import Settings
@@ -64,30 +64,30 @@ class Sweeper:
 
     def recover(self, stopped_within: Callable[[float], bool] = lambda _: False) -> None:
         """Enter open jobs that storage knows and the ledger does not, and forget what is long over."""
-        refs = open_refs(self.storage)
-        while run := list(itertools.islice(refs, REFS_AT_ONCE)):
-            for ref, is_open in zip(run, self.ledger.are_open(run), strict=True):
+        runs = open_runs(self.storage)
+        while some := list(itertools.islice(runs, REFS_AT_ONCE)):
+            for files, is_open in zip(some, self.ledger.are_open(files.ref for files in some), strict=True):
                 if stopped_within(0):
                     return
                 if not is_open:
-                    self._try_to_enter(ref)
+                    self._try_to_enter(files)
         for folder in abandoned_uploads(self.storage, time.time()):
             logger.warning("uploads of a request that never became a job are removed: %s", folder)
         self.ledger.forget()
 
-    def _try_to_enter(self, ref: str) -> None:
+    def _try_to_enter(self, files: JobFiles) -> None:
         try:
-            if self._enter_again(JobFiles(self.storage, ref)):
-                logger.warning("job %s entered again from storage", ref)
+            if self._enter_again(files):
+                logger.warning("job %s entered again from storage", files.ref)
         except ValueError as error:
             # What one job keeps there is spoiled, which is no reason to leave the others out.
-            logger.error("job %s cannot be entered again: %s", ref, " ".join(str(error).split())[:500])
+            logger.error("job %s cannot be entered again: %s", files.ref, " ".join(str(error).split())[:500])
 
     def _enter_again(self, files: JobFiles) -> bool:
         if not files.is_accepted():
             files.forget_unaccepted(time.time())
             return False
-        if files.report() is not None:
+        if files.is_over():
             files.forget_open()
             return False
         if not enter_stored(self.ledger, files):

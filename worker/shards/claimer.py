@@ -64,11 +64,11 @@ class Claimer:
     draining: Callable[[], bool]
     _committing: ThreadPoolExecutor = field(init=False)
     _expanding: ThreadPoolExecutor = field(init=False)
-    _job: Callable[[str], KnownJob] = field(init=False)
-    _page: Callable[[str, int], bytes] = field(init=False)
+    _job: Callable[[str, int], KnownJob] = field(init=False)
+    _page: Callable[[str, int, int], bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        # Neither changes once it is stored.
+        # By run of the job, neither changes once it is stored.
         self._job = lru_cache(KEPT_JOBS)(self._read_job)
         self._page = lru_cache(KEPT_PAGES)(self._read_page)
         self._committing = ThreadPoolExecutor(COMMITS_AT_ONCE, thread_name_prefix="commit")
@@ -98,7 +98,7 @@ class Claimer:
 
     def _start(self, lease: ShardLease) -> None:
         try:
-            known = self._job(lease.ref)
+            known = self._job(lease.ref, lease.retry)
             if lease.expands:
                 held = Held(lease, known.head)
                 self.leases.hold(held)
@@ -112,12 +112,12 @@ class Claimer:
             self._ring(self.doorbell.ring_control)
 
     def _start_shard(self, lease: ShardLease, known: KnownJob) -> None:
-        files = self._files(lease.ref)
+        files = self._files(lease)
         stored = files.outcomes(lease.shard) if lease.look else None
         if stored is not None:
             self._finish(lease, count(stored))
             return
-        page = self._page(lease.ref, page_of(lease.shard))
+        page = self._page(lease.ref, lease.retry, page_of(lease.shard))
         items = PlanPage.decode_shard(page, lease.shard, known.head)
         run = ShardRun(lease, known.head, items, self._commit_soon, known.passwords)
         self.leases.hold(run)
@@ -129,18 +129,19 @@ class Claimer:
             for item in run.items:
                 self._put(run, item)
 
-    def _files(self, ref: str) -> JobFiles:
-        return JobFiles(PatientStorage(self.storage), ref)
+    def _files(self, lease: ShardLease) -> JobFiles:
+        return JobFiles(PatientStorage(self.storage), lease.ref, retry=lease.retry)
 
-    def _read_job(self, ref: str) -> KnownJob:
-        files = self._files(ref)
+    def _read_job(self, ref: str, _retry: int) -> KnownJob:
+        # A retry finds no passwords any more, whoever runs it.
+        files = JobFiles(PatientStorage(self.storage), ref)
         head = files.head()
         if head is None:
             raise KeyNotFound(f"head.json of job {id_of(ref)} is not in the storage any more")
         return KnownJob(head, files.passwords(head), self.outputs.of(head.output) if head.output else None)
 
-    def _read_page(self, ref: str, number: int) -> bytes:
-        page = self._files(ref).page_data(number)
+    def _read_page(self, ref: str, retry: int, number: int) -> bytes:
+        page = JobFiles(PatientStorage(self.storage), ref, retry=retry).page_data(number)
         if page is None:
             raise KeyNotFound(f"page {number} of the plan of job {id_of(ref)} is not in the storage any more")
         return page
@@ -151,7 +152,7 @@ class Claimer:
         elif item.existing:
             run.add(outcome_of(item, "skipped"))
         else:
-            files = JobFiles(self.storage, run.lease.ref, self._job(run.lease.ref).output)
+            files = JobFiles(self.storage, run.lease.ref, self._job(run.lease.ref, run.lease.retry).output)
             self.pipeline.put(ItemTask(run, item, self.pipeline.model, files, self.fetcher, after))
 
     # A shard whose worker died may hold the input that killed it: one item at a time, each noted before it is touched.
@@ -187,19 +188,23 @@ class Claimer:
         if not run.whole:
             patiently(self.ledger.release, run.lease)
             return
-        files = self._files(run.lease.ref)
+        files = self._files(run.lease)
         files.store_annotations(run.lease.shard, run.annotation_lines())
         self._store_refs(run)
         self._finish(run.lease, files.commit(run.lease.shard, run.outcomes))
 
     def _store_refs(self, run: ShardRun) -> None:
-        """Before the commit: who comes after a crash between the two stores them again."""
-        if output := self._job(run.lease.ref).output:
+        """Before the commit: who comes after a crash between the two stores them again.
+
+        A retry's shard is none of the job's: those that it mends are listed anew when it is folded back.
+        """
+        output = self._job(run.lease.ref, run.lease.retry).output
+        if output and not run.lease.retry:
             files = JobFiles(self.storage, run.lease.ref, PatientStorage(output))
             files.store_refs(run.job, run.lease.shard, run.outcomes)
 
     def _expand(self, held: Held) -> None:
-        if self.expander.expand(held, self._files(held.lease.ref)):
+        if self.expander.expand(held, self._files(held.lease)):
             self._finish(held.lease, {})
         else:
             patiently(self.ledger.release, held.lease)

@@ -62,6 +62,8 @@ class ItemTask:
             return
         if form == "pdf" or page_count(data, None, self.fetcher.settings) is not None:
             kind = form.upper()
+            if self.run.lease.retry:
+                raise UnsupportedFormat(f"this is a {kind} with pages, which the job could not count; submit it anew")
             raise UnsupportedFormat(f"this is a {kind} with pages, and its name says a picture; name it .{form}")
 
     def render(self, segmented: Segmented) -> Rendered:

@@ -217,8 +217,9 @@ class Fetcher:
 
 
 def _has_pages(location: Location, data: bytes) -> bool:
-    """Whether it is asked for again; a URL may give other bytes tomorrow, and a picture has no pages."""
-    return not isinstance(location, UrlBytes) and sniff(data[:HEAD_BYTES]) in PAGED
+    """Whether it is asked for again: what may be other bytes tomorrow is not kept, and a picture has no pages."""
+    may_change = isinstance(location, UrlBytes) or (isinstance(location, ObjectBytes) and not location.etag)
+    return not may_change and sniff(data[:HEAD_BYTES]) in PAGED
 
 
 def _pin(location: ObjectBytes) -> Pin:
