@@ -98,6 +98,11 @@ class LeftOut(RootModel[dict[Reason, Alike]]):
         self.root = {}
         return taken
 
+    @property
+    def total(self) -> int:
+        """How many, for whatever reason."""
+        return sum(alike.count for alike in self.root.values())
+
     def __bool__(self) -> bool:
         return bool(self.root)
 

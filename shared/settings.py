@@ -77,7 +77,7 @@ class Settings(BaseModel):
     max_items: int = Field(default=10_000_000, description="Most items of one job.")
 
     # Queue
-    shard_size: int = Field(default=32, ge=1, description="Items in a shard.")
+    shard_size: int = Field(default=32, ge=1, description="Most items in a shard; a job that is small for its workers has smaller ones.")
     window_shards: int = Field(default=64, ge=1, description="Shards the planner runs ahead of the workers.")
     lease_seconds: float = Field(default=15, gt=0, description="A claim not renewed for so long is free again.")
     start_seconds: float = Field(

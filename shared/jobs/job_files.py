@@ -3,6 +3,7 @@
 open/REF, open/REF~N       marker: the job, or its retry N, is not finished; recovery lists only these
 receiving/REF/FOLDER       marker: a request is storing its uploads; what it leaves behind is removed after a day
 jobs/ID/head.json          the job without its sources: what workers, status and pages need
+jobs/ID/sized.json         the same, with the shards as small as the planner has made them
 jobs/ID/job.json           the job as accepted, immutable; once it is stored the job is accepted
 jobs/ID/paused, cancelled  markers, so that a ledger made anew knows
 jobs/ID/priority           the priority that the job was given after it was accepted
@@ -99,13 +100,22 @@ class JobFiles:
         return Job.model_validate_json(data) if data else None
 
     def head(self) -> JobHead | None:
-        """The job without its sources."""
-        data = self._read(keys.head(self.ref))
+        """The job without its sources; once it is planned, with the size that its shards have."""
+        data = self._read(keys.sized(self.ref)) or self._read(keys.head(self.ref))
         if data:
             return JobHead.model_validate_json(data)
         # Whoever accepted it died before it was stored.
         job = self.job()
         return job.head if job else None
+
+    def settle_size(self, head: JobHead, shard_size: int) -> int:
+        """Let the job's shards have that size, before the first is planned; the size that the first to say so gave."""
+        sized = head.model_copy(update={"shard_size": shard_size})
+        if self.storage.put(keys.sized(self.ref), sized.model_dump_json().encode(), if_absent=True):
+            return shard_size
+        settled = self.head()
+        assert settled is not None, "it is stored"
+        return settled.shard_size
 
     def is_accepted(self) -> bool:
         """Whether the job is accepted, or its retry."""

@@ -73,6 +73,10 @@ def job(ref: str) -> str:
     return f"{folder(ref)}job.json"
 
 
+def sized(ref: str) -> str:
+    return f"{folder(ref)}sized.json"
+
+
 def head(ref: str) -> str:
     return f"{folder(ref)}head.json"
 

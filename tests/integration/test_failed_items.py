@@ -118,7 +118,7 @@ def test_of_a_job_that_is_over_the_rollups_and_the_failing_shards_are_read_alone
     assert read["rollups"] <= 3
     assert read["job.json"] == 0
     # One page of the plan tells that there is no third roll-up, the report whether they are run again.
-    assert set(read) <= {"outcomes", "rollups", "head.json", "plan", "report.json"}
+    assert set(read) <= {"outcomes", "rollups", "sized.json", "head.json", "plan", "report.json"}
     assert read["plan"] <= 1
     assert not [key for method, key in watched.calls if method == "list"]
 

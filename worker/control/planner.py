@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.errors import IllegalMove, NotFound, RequestError
@@ -44,6 +45,8 @@ from maskmill.worker.sources.listing import entries
 from maskmill.worker.sources.pages import items_of, parts_of
 
 CHUNK_ENTRIES = 1024
+# Items of a job that is listed whole before it is planned, and shards that are enough to share it out evenly.
+SMALL_JOB, SHARDS_A_WORKER = 8192, 12
 CHUNK_ARCHIVES = 16
 # A worker that looks into a chunk makes the planning due again; these are for one that does not come.
 WAIT_SECONDS, LOOK_AGAIN_SECONDS = 3.0, 30.0
@@ -64,6 +67,14 @@ class Turn:
     def end(self, begun: float, first_page: float) -> float:
         """When it is over; `begun` and `first_page` are times too."""
         return begun + max(self.seconds, self.first_pages * (first_page - begun))
+
+
+class Found(NamedTuple):
+    """An item that is listed, what makes the cursor behind it, and what was left out before it."""
+
+    item: Item
+    cursor: CursorMaker
+    left_out: LeftOut
 
 
 class NotExpandedYet(Exception):
@@ -87,11 +98,12 @@ class Planner:
         if start is None:
             return None
         files = JobFiles(self.storage, work.ref, retry=start.retry)
-        job = files.job()
-        if job is None:
+        job, head = files.job(), files.head()
+        if job is None or head is None:
             raise RequestError("its job.json is not in the storage any more")
+        sized = job.model_copy(update={"shard_size": head.shard_size})
         try:
-            whole = Planning(self, work, in_hand, files, job, start).run()
+            whole = Planning(self, work, in_hand, files, sized, start).run()
         except NotExpandedYet:
             return LOOK_AGAIN_SECONDS
         return None if whole else 0
@@ -196,24 +208,68 @@ class Planning:
 
     def _pages(self, cursor: PlanCursor) -> Iterator[PlanPage]:
         """The pages behind the cursor; all are full but the last, which has no cursor and may be empty."""
-        found = self._failed_items(cursor) if self.files.retry else self._items(cursor)
+        found = self._with_left_out(self._failed_items(cursor) if self.files.retry else self._items(cursor))
         digest = self._digest()
         existing = None if self.files.retry else existing_of(self.planner.storage, self.job, digest)
         self._left_out = self.at.left_out.model_copy(deep=True)
+        if not self.at.pages and not self.files.retry:
+            found = self._sized(found)
         for number in itertools.count(self.at.pages):
             run = list(itertools.islice(found, self.job.page_size))
             first = number * self.job.page_size
             if first + len(run) > self.planner.settings.max_items:
                 most = self.planner.settings.max_items
                 raise RequestError(f"the job has more than {most} items, the most one job may have")
-            numbered = [self._numbered(item, first + place) for place, (item, _) in enumerate(run)]
+            numbered = [self._numbered(one.item, first + place) for place, one in enumerate(run)]
             items = tuple(_marked(item, existing) for item in numbered) if existing else tuple(numbered)
             last = len(run) < self.job.page_size
-            left_out = self._left_out.model_copy(deep=True)
-            behind = None if last else run[-1][1]()
+            left_out = self._left_out.model_copy(deep=True) if last else run[-1].left_out
+            behind = None if last else run[-1].cursor()
             yield PlanPage(number=number, items=items, cursor=behind, left_out=left_out, digest=digest)
             if last:
                 return
+
+    def _with_left_out(self, found: Iterator[tuple[Item, CursorMaker]]) -> Iterator[Found]:
+        """Each item with what was left out up to it, however far ahead of its page it is listed."""
+        left_out, counted = LeftOut(), -1
+        for item, cursor in found:
+            if self._left_out.total != counted:
+                left_out, counted = self._left_out.model_copy(deep=True), self._left_out.total
+            yield Found(item, cursor, left_out)
+
+    def _sized(self, found: Iterator[Found]) -> Iterator[Found]:
+        """The same, once the size of the job's shards is settled: small ones for a job that is small for its workers.
+
+        Else some workers would wait while others run the last shards.
+        """
+        ahead, rest = self._listed_ahead(found)
+        size, workers = self.job.shard_size, self._workers()
+        if rest is None and workers > 1:
+            size = max(min(len(ahead) // (workers * SHARDS_A_WORKER), size), 1)
+        settled = self.files.settle_size(self.job.head, size)
+        self.job = self.job.model_copy(update={"shard_size": settled})
+        return itertools.chain(ahead, rest or ())
+
+    def _listed_ahead(self, found: Iterator[Found]) -> tuple[list[Found], Iterator[Found] | None]:
+        """As many items as a small job has, and the rest; None where that was all."""
+        ahead: list[Found] = []
+        try:
+            for one in found:
+                ahead.append(one)
+                if len(ahead) > SMALL_JOB:
+                    return ahead, found
+        except NotExpandedYet as unknown:
+            if not ahead:
+                raise
+            # What is known need not wait for it.
+            return ahead, _raising(unknown)
+        return ahead, None
+
+    def _workers(self) -> int:
+        """How many bulk workers serve the job's model."""
+        serving = self.planner.ledger.workers().items()
+        model = self.job.options.model
+        return sum("/bulk/" in owner and any(card.name == model for card in cards) for owner, cards in serving)
 
     def _digest(self) -> str | None:
         """That of the model, as a worker serves it now."""
@@ -312,6 +368,15 @@ class Planning:
                 self.in_hand.progress()
                 return found
         raise NotExpandedYet
+
+
+def _raising(error: Exception) -> Iterator[Found]:
+    """An iterator whose first step raises that."""
+
+    def fail() -> Found:
+        raise error
+
+    return iter(fail, None)
 
 
 def _marked(item: Item, existing: Existing) -> Item:

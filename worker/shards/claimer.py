@@ -98,13 +98,13 @@ class Claimer:
 
     def _start(self, lease: ShardLease) -> None:
         try:
-            known = self._job(lease.ref, lease.retry)
             if lease.expands:
-                held = Held(lease, known.head)
+                # Not kept: the size of the job's shards is not settled yet.
+                held = Held(lease, self._read_job(lease.ref, lease.retry).head)
                 self.leases.hold(held)
                 self._expanding.submit(self._end, self._expand, held)
             else:
-                self._start_shard(lease, known)
+                self._start_shard(lease, self._job(lease.ref, lease.retry))
         except KeyNotFound as error:
             logger.error("shard %s/%s cannot run: %s", lease.ref, lease.member, error.reason)
             with contextlib.suppress(IllegalMove, NotFound):
