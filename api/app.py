@@ -9,7 +9,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from maskmill.api import hosts
-from maskmill.api.endpoints import artifacts, health, instance_segmentation, items, jobs
+from maskmill.api.endpoints import artifacts, deletion, health, instance_segmentation, items, jobs
 from maskmill.api.endpoints import openapi as docs
 from maskmill.api.responses import problems
 from maskmill.api.services import EXTENSION, Services
@@ -34,7 +34,7 @@ def build(services: Services) -> OpenAPI:
     app.before_request(_refuse_other_sites)
     app.teardown_request(bodies.release_room)
     problems.register(app)
-    for blueprint in (jobs.api, items.api, artifacts.api, instance_segmentation.api, health.api):
+    for blueprint in (jobs.api, deletion.api, items.api, artifacts.api, instance_segmentation.api, health.api):
         app.register_api(blueprint)
     docs.register(app)
     return app
@@ -42,5 +42,5 @@ def build(services: Services) -> OpenAPI:
 
 def _refuse_other_sites() -> None:
     # Without API keys, being on this machine is the only permission; a page of another site must not borrow it.
-    if request.method == "POST" and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+    if request.method in ("POST", "DELETE") and request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
         raise PathRefused("requests from pages of other sites are refused")

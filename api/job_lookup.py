@@ -8,8 +8,9 @@ from pydantic import Field
 
 from maskmill.api.services import Services
 from maskmill.shared.errors import LedgerUnavailable, NotFound
+from maskmill.shared.jobs import deletions
 from maskmill.shared.jobs.job_files import JobFiles
-from maskmill.shared.jobs.keys import job_ref
+from maskmill.shared.jobs.keys import id_of, job_ref
 from maskmill.shared.jobs.records import JOB_ID_PATTERN, Counts, JobHead, JobStatus, Retry
 
 LINKED = ("items", "artifacts", "cancel", "pause", "resume", "priority", "retry")
@@ -19,7 +20,7 @@ class JobView(JobStatus):
     """A job's status and where to go from it."""
 
     links: dict[str, str] = Field(
-        description='Paths: "self", "items", "artifacts", "cancel", "pause", "resume", "priority", "retry".'
+        description='Paths: "self", "items", "artifacts", "cancel", "pause", "resume", "priority", "retry", "delete".'
     )
 
 
@@ -31,13 +32,14 @@ def job_url(job_id: str) -> str:
 def view(status: JobStatus) -> JobView:
     """The status with its links."""
     here = job_url(status.id)
-    return JobView(**dict(status), links={"self": here} | {name: f"{here}/{name}" for name in LINKED})
+    links = {"self": here} | {name: f"{here}/{name}" for name in LINKED}
+    return JobView(**dict(status), links=links | {"delete": here})
 
 
 def find_status(services: Services, job_id: str) -> JobStatus:
     """The status from the ledger, else from the report, else that of a job or a retry that waits to be entered.
 
-    Raises NotFound for a job that was never accepted, LedgerUnavailable where only the ledger would know.
+    Raises NotFound for a job that was never accepted or is deleted, LedgerUnavailable where only the ledger would know.
     """
     away: LedgerUnavailable | None = None
     try:
@@ -46,6 +48,7 @@ def find_status(services: Services, job_id: str) -> JobStatus:
     except LedgerUnavailable as error:
         away = error
     files = files_of(services, job_id)
+    _check_kept(services, files)
     report = files.report()
     retry = running_retry(files, report)
     if report and not retry:
@@ -68,10 +71,18 @@ def running_retry(files: JobFiles, report: JobStatus | None) -> Retry | None:
 
 def find_head(services: Services, job_id: str) -> JobHead:
     """The job as accepted, without its sources; raises NotFound."""
-    head = files_of(services, job_id).head()
+    files = files_of(services, job_id)
+    _check_kept(services, files)
+    head = files.head()
     if head is None:
         raise NotFound(f"there is no job {job_id}")
     return head
+
+
+def _check_kept(services: Services, files: JobFiles) -> None:
+    """Raise NotFound where the job is being deleted, whatever of it is left."""
+    if deletions.is_under_way(services.storage, files.ref):
+        raise NotFound(f"there is no job {id_of(files.ref)}")
 
 
 def find_results(services: Services, job_id: str) -> JobFiles:

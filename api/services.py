@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import cast
 
 from flask import current_app
 
 from maskmill.api.admission import Admission
+from maskmill.api.known_outputs import KnownOutputs
 from maskmill.api.probes import Probe
 from maskmill.api.served_models import served_models
 from maskmill.api.tenants import tenant_of_request
 from maskmill.shared.buckets import Buckets
 from maskmill.shared.doorbell import Doorbell
 from maskmill.shared.egress.http import Egress
-from maskmill.shared.errors import NotFound
-from maskmill.shared.jobs.job_files import JobFiles
-from maskmill.shared.jobs.keys import id_of
 from maskmill.shared.jobs.records import Lane
 from maskmill.shared.ledger import Ledger
 from maskmill.shared.replies import InteractiveQueue
@@ -30,8 +28,6 @@ EXTENSION = "maskmill"
 # One body of the largest size, or several smaller ones.
 LARGE_BODIES_BYTES = 64 << 20
 LARGE_BODY_SECONDS = 5.0
-# Whoever downloads a job's artifacts asks for it with each.
-KEPT_OUTPUTS = 1000
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Services:
     waiting_requests: Admission
     large_bodies: Admission
     probes: Probes
-    output_of: Callable[[str], str | None]
+    output_of: KnownOutputs
     tenant: Callable[[], str] = tenant_of_request
 
     @classmethod
@@ -99,7 +95,7 @@ class Services:
                 # What a store can do is found out once.
                 atomic=Probe(cache(partial(probe_atomic_create, storage))),
             ),
-            output_of=lru_cache(KEPT_OUTPUTS)(partial(_output_of, storage)),
+            output_of=KnownOutputs(storage),
         )
 
     def close(self) -> None:
@@ -108,14 +104,6 @@ class Services:
         self.doorbell.close()
         self.interactive.close()
         self.egress.close()
-
-
-def _output_of(storage: Storage, ref: str) -> str | None:
-    """Where the job's artifacts go, if not beside it; raises NotFound."""
-    head = JobFiles(storage, ref).head()
-    if head is None:
-        raise NotFound(f"there is no job {id_of(ref)}")
-    return head.output
 
 
 def services() -> Services:

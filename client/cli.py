@@ -77,6 +77,11 @@ out_option = click.option(
 @option_flags(*FLAGS)
 @click.option("--name", help="A name for people.")
 @click.option("--output", metavar="S3_URL", help="Where the artifacts go [default: beside the job].")
+@click.option(
+    "--keep-days",
+    type=click.IntRange(min=0),
+    help="Days the job is kept once it is over, 0 for ever [default: MASKMILL_KEEP_DAYS].",
+)
 @click.option("--local", is_flag=True, help="Send the paths, not the files: the worker reads them from its own disk.")
 @json_option
 @reports_errors
@@ -94,6 +99,7 @@ def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bo
             name=name,
             local=local,
             output=rest["output"],
+            keep_days=rest["keep_days"],
             progress=lambda sent, total: advance(_mb(sent), _mb(total), ""),
         )
     if wait or out:
@@ -225,6 +231,23 @@ def priority(job_id: str, priority: int, url: str | None, as_json: bool) -> None
 
 
 @click.command(epilog=EXIT_CODES)
+@click.argument("job_id")
+@api_option
+@click.option("--output", is_flag=True, help="Delete also what it wrote to its own output.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@reports_errors
+def delete(job_id: str, url: str | None, output: bool, yes: bool) -> None:
+    """Delete a job that is over, with all that it stored."""
+    client = _client(url)
+    if not yes:
+        found = client.status(job_id)
+        click.echo(status_line(found), err=True)
+        too = f", and its results in {found.output}" if output and found.output else ""
+        _ask(f"Delete the job, with all that it stored here{too}?")
+    client.delete(job_id, output=output)
+
+
+@click.command(epilog=EXIT_CODES)
 @api_option
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @json_option
@@ -249,6 +272,7 @@ COMMANDS: tuple[click.Command, ...] = (
     resume,
     retry,
     priority,
+    delete,
     jobs,
 )
 
@@ -284,6 +308,17 @@ def _show(found: JobStatus, *, as_json: bool) -> None:
 def _stop(code: int, reason: str) -> NoReturn:
     click.echo(f"Error: {reason}", err=True)
     sys.exit(code)
+
+
+def _ask(question: str) -> None:
+    """Return where the answer is yes; leave where it is not, or nobody is there to ask."""
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        agreed = False
+    if not agreed:
+        _stop(WRONG, "nothing is deleted; --yes deletes without asking")
 
 
 def _finish(client: Client, job_id: str, out: Path | None, *, as_json: bool, model: str | None = None) -> NoReturn:

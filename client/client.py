@@ -52,6 +52,7 @@ class Client:
         local: bool = False,
         server_paths: Iterable[str | Path] = (),
         output: str | None = None,
+        keep_days: int | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> JobStatus:
         """Submit files, folders with all below them, http(s) URLs, and s3:// URLs of objects or patterns as one job.
@@ -60,7 +61,7 @@ class Client:
         Files are uploaded piece by piece, and `progress` is told the bytes sent and their total. Of several inputs
         each folder's files keep its name, as in cats/1.jpg. What of a folder is no input is logged as a warning. With
         `local` the paths are sent instead, for the worker to read, as it reads the `server_paths` from its own disk.
-        `output` is an s3://bucket/prefix/ for the artifacts.
+        `output` is an s3://bucket/prefix/ for the artifacts. The job is kept `keep_days` once it is over, 0 for ever.
         """
         urls, paths = urls_and_paths(inputs)
         uploaded = [] if local else paths
@@ -69,10 +70,9 @@ class Client:
         sources = urls + listed + [{"type": "path", "path": str(path.absolute())} for path in read_there]
         files = list(attachments(uploaded, alone=len(sources) + len(lists) + len(uploaded) == 1))
         job: dict[str, Any] = {"sources": sources, "options": dict(options or {})}
-        given = {"name": name, "output": output}
-        return self._send(
-            Form(job | {field: text for field, text in given.items() if text}, [*files, *lists], progress)
-        )
+        given = {"name": name or None, "output": output or None, "keep_days": keep_days}
+        document = job | {field: one for field, one in given.items() if one is not None}
+        return self._send(Form(document, [*files, *lists], progress))
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands."""
@@ -101,6 +101,13 @@ class Client:
     def set_priority(self, job_id: str, priority: int) -> JobStatus:
         """Give the job another priority, 0 to 9; higher goes first."""
         return self._control(job_id, "priority", {"priority": priority})
+
+    def delete(self, job_id: str, output: bool = False) -> None:
+        """Delete a job that is over, with all that it stored; with `output` also what it wrote to its own output.
+
+        It is not found any more when this returns; what it stored goes bit by bit.
+        """
+        self._request("DELETE", f"/v1/jobs/{job_id}", params={"output": str(output).lower()})
 
     def items(self, job_id: str, status: str | None = None, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """What became of each item, in their order, page after page; those of one `status`, at most `limit`."""

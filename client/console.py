@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from maskmill.shared.jobs.records import JobStatus
 
@@ -50,7 +51,12 @@ def status_line(status: JobStatus) -> str:
     line = f"{status.id}{name}: {pace(status)}; {counts.succeeded} of {total} succeeded, {counts.failed} failed"
     line += f", {counts.skipped} skipped" if counts.skipped else ""
     line += f"; waits: {status.trouble}" if status.trouble else ""
+    line += f"; kept until {_day(status.expires_at)}" if status.expires_at else ""
     return line + (f"; {status.error.reason}" if status.error else "")
+
+
+def _day(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 
 def _no_bar(_done: int, _total: int | None, _note: str) -> None:

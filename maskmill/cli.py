@@ -23,6 +23,7 @@ COMMANDS = {
     "resume": "maskmill.client.cli",
     "retry": "maskmill.client.cli",
     "priority": "maskmill.client.cli",
+    "delete": "maskmill.client.cli",
     "jobs": "maskmill.client.cli",
     "predict": "maskmill.worker.cli",
     "models": "maskmill.worker.cli",

@@ -77,7 +77,9 @@ class Settings(BaseModel):
     max_items: int = Field(default=10_000_000, description="Most items of one job.")
 
     # Queue
-    shard_size: int = Field(default=32, ge=1, description="Most items in a shard; a job that is small for its workers has smaller ones.")
+    shard_size: int = Field(
+        default=32, ge=1, description="Most items in a shard; a job that is small for its workers has small ones."
+    )
     window_shards: int = Field(default=64, ge=1, description="Shards the planner runs ahead of the workers.")
     lease_seconds: float = Field(default=15, gt=0, description="A claim not renewed for so long is free again.")
     start_seconds: float = Field(
@@ -86,6 +88,18 @@ class Settings(BaseModel):
     stall_seconds: float = Field(default=120, gt=0, description="A child without progress for so long is restarted.")
     sweep_seconds: float = Field(default=2, gt=0, description="Pause between two rounds of the sweeper.")
     keep_seconds: float = Field(default=7 * 86400, gt=0, description="Seconds the ledger keeps a finished job.")
+    keep_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days a job is kept once it is over, where it does not say itself; 0: for ever.",
+    )
+    keep_uploads_days: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Days the uploads of a job are kept once it is over; 0: as long as the job.",
+    )
 
     # Worker
     models: Names = Field(default=("shapes",), description="Models a worker loads, by name or path, comma-separated.")

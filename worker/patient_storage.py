@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,9 @@ class PatientStorage:
 
     def delete(self, key: str) -> None:
         patiently(self.storage.delete, key)
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        patiently(self.storage.delete_all, tuple(keys))
 
     def _next_keys(self, prefix: str, start_after: str, limit: int) -> Sequence[str]:
         return tuple(self.storage.list(prefix, start_after, limit))

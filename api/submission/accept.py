@@ -17,12 +17,14 @@ from maskmill.api.submission.job_request import Base64Source, JobRequest, Manife
 from maskmill.api.submission.uploads import Uploads
 from maskmill.shared.errors import (
     BodyTooLarge,
+    Conflict,
     InvalidRequest,
     LedgerUnavailable,
     RequestError,
     StorageError,
     StorageUnavailable,
 )
+from maskmill.shared.jobs import deletions
 from maskmill.shared.jobs.classes import check_named_classes
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.keys import id_of, job_ref, tenant_of
@@ -40,7 +42,8 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
     """Store the request's job, or find the one that the same key and request made before.
 
     When this returns the job is accepted, whatever becomes of Redis.
-    Raises RequestError for what is wrong with the request, StorageUnavailable where nothing can be accepted.
+    Raises RequestError for what is wrong with the request, Conflict while the key's job before is being deleted,
+    StorageUnavailable where nothing can be accepted.
     """
     tenant = services.tenant()
     job_id = job_request.job_id_of(tenant, idempotency_key) if idempotency_key else new_job_id()
@@ -50,6 +53,8 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
     uploads = Uploads(files, services.settings, folder)
     try:
         earlier = files.job() if idempotency_key else None
+        if idempotency_key:
+            _check_kept(files)
         document = _receive(services, uploads)
         wanted = job_request.parse(document)
         digest = job_request.digest(document, uploads.digests)
@@ -60,6 +65,9 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
         raise
     # From here on it may be accepted whatever is raised: what was stored stays, and if it is no job's, for a day.
     accepted = earlier or files.store_job(job)
+    if idempotency_key and earlier is None:
+        # The key's job before may have run, and been deleted, while this request was on its way.
+        _check_kept(files)
     is_new = earlier is None and accepted == job
     with contextlib.suppress(*STORAGE_ERRORS):
         if is_new:
@@ -70,6 +78,12 @@ def accept(services: Services, idempotency_key: str | None) -> Job:
         raise InvalidRequest("this Idempotency-Key was used for another request; take a new key")
     _announce(services, files, accepted, is_new=is_new)
     return accepted
+
+
+def _check_kept(files: JobFiles) -> None:
+    """Raise Conflict while the key's job before is being deleted: it would take this one along."""
+    if deletions.is_under_way(files.storage, files.ref):
+        raise Conflict("the job that this Idempotency-Key made is being deleted; try again in a minute")
 
 
 def _job(services: Services, uploads: Uploads, wanted: JobRequest, ref: str, digest: str) -> Job:
@@ -97,6 +111,8 @@ def _job(services: Services, uploads: Uploads, wanted: JobRequest, ref: str, dig
         shard_size=services.settings.shard_size,
         name=wanted.name,
         output=wanted.output,
+        keep_days=(services.settings.keep_days if wanted.keep_days is None else wanted.keep_days) or None,
+        keep_uploads_days=services.settings.keep_uploads_days or None,
         request_digest=digest,
     )
     job, passwords = without_passwords(job)

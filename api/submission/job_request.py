@@ -17,7 +17,7 @@ from maskmill.shared.buckets import Buckets, ObjectUrl
 from maskmill.shared.errors import BodyTooLarge, InvalidRequest, PathRefused, Unavailable, UnknownModel
 from maskmill.shared.http_urls import check_http_url
 from maskmill.shared.jobs.keys import DEFAULT_TENANT
-from maskmill.shared.jobs.records import ID_ALPHABET, Options, model_name
+from maskmill.shared.jobs.records import ID_ALPHABET, MOST_DAYS, Options, model_name
 from maskmill.shared.jobs.sources import (
     ManifestSource,
     ObjectBytes,
@@ -79,6 +79,12 @@ class JobRequest(Wire):
         default=None,
         max_length=2048,
         description="s3://bucket/prefix/ for the artifacts, named after their inputs; none: beside the job.",
+    )
+    keep_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_DAYS,
+        description="Days the job is kept once it is over, with its results; 0: for ever; none: MASKMILL_KEEP_DAYS.",
     )
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from maskmill.api.job_lookup import files_of, find_status
 from maskmill.api.services import Services
 from maskmill.api.submission.job_request import RetryRequest
-from maskmill.shared.errors import Conflict, LedgerUnavailable
+from maskmill.shared.errors import Conflict, LedgerUnavailable, NotFound
+from maskmill.shared.jobs import deletions
 from maskmill.shared.jobs.job_files import JobFiles
 from maskmill.shared.jobs.records import FINAL_STATES, SHARDS_A_ROLLUP, JobStatus, Outcome, Retry, shards_of
 from maskmill.shared.recovery import enter_stored
@@ -27,6 +28,8 @@ def accept_retry(services: Services, job_id: str, wanted: RetryRequest) -> None:
     files = files_of(services, job_id)
     report = _final_status(services, files, job_id)
     codes = tuple(sorted(set(wanted.codes))) if wanted.codes else None
+    if deletions.is_under_way(services.storage, files.ref):
+        raise NotFound(f"there is no job {job_id}")
     asked = Retry(number=report.retries + 1, codes=codes, accepted_at=time.time())
     _check_failures(files, report, asked)
     accepted = files.accept_retry(asked)

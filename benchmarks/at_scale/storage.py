@@ -7,7 +7,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,6 +69,12 @@ class SlowStorage:
     def delete(self, key: str) -> None:
         with self._call("delete"):
             self._under.delete(key)
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        asked = iter(keys)
+        while batch := [*itertools.islice(asked, PAGE)]:
+            with self._call("delete"):
+                self._under.delete_all(batch)
 
     def ping(self, *, fresh: bool = False) -> None:
         with self._call("ping"):

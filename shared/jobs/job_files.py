@@ -1,6 +1,8 @@
 """JobFiles: the one owner of what a job keeps in storage, what lies where and in which form.
 
 open/REF, open/REF~N       marker: the job, or its retry N, is not finished; recovery lists only these
+deleting/REF/...           marker: the job is being deleted; deletions.py has more of it
+expire/DAY/REF/...         marker: from that day on it may be; retention.py has more of it
 receiving/REF/FOLDER       marker: a request is storing its uploads; what it leaves behind is removed after a day
 jobs/ID/head.json          the job without its sources: what workers, status and pages need
 jobs/ID/sized.json         the same, with the shards as small as the planner has made them
@@ -345,6 +347,19 @@ class JobFiles:
         """Whether the final status of this run is stored."""
         report = self.report()
         return report is not None and report.retries >= self.retry
+
+    def is_open(self) -> bool:
+        """Whether the job, or a retry of it, is marked as not finished; while its closing is under way it is."""
+        marker = keys.open_marker(self.ref)
+        return any(key == marker or key.startswith(f"{marker}~") for key in self.storage.list(marker))
+
+    def forget_records(self) -> None:
+        """The job is not there any more, for whoever asks, though most of what it stored still is.
+
+        Its report goes last: without that, a job that is over would be one that waits to be entered.
+        """
+        for key in (keys.job(self.ref), keys.sized(self.ref), keys.head(self.ref), keys.report(self.ref)):
+            self.storage.delete(key)
 
     def forget_open(self) -> None:
         """The job is over: its marker goes, and what only its run needed."""

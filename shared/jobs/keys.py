@@ -12,9 +12,11 @@ _TENANT = "[a-z0-9][a-z0-9-]{0,39}"
 TENANT_PATTERN = f"^{_TENANT}$"
 
 # What everything below the storage URL begins with.
-TOPS = ("jobs/", "alike/", "open/", "receiving/", "interactive/", "probe/", "tenants/")
+TOPS = ("jobs/", "alike/", "open/", "receiving/", "deleting/", "expire/", "interactive/", "probe/", "tenants/")
 OPEN = "open/"
 RECEIVING = "receiving/"
+DELETING = "deleting/"
+EXPIRE = "expire/"
 
 # Anything else is the id of a job of the default tenant. _shared.lua of the ledger reads refs too.
 _REF = re.compile(rf"(?!{DEFAULT_TENANT}\.)({_TENANT})\.([0-9a-z]+)")
@@ -67,6 +69,16 @@ def opened(marker: str) -> tuple[str, int]:
 
 def receiving(ref: str, upload: str) -> str:
     return f"{RECEIVING}{ref}/{upload}"
+
+
+def deleting(ref: str, part: str) -> str:
+    """The marker that what `part` names of the job is being deleted."""
+    return f"{DELETING}{ref}/{part}"
+
+
+def expire(day: str, ref: str, part: str) -> str:
+    """The marker that from that day on, as in 2026-11-25, what `part` names of the job may be deleted."""
+    return f"{EXPIRE}{day}/{ref}/{part}"
 
 
 def job(ref: str) -> str:

@@ -35,6 +35,9 @@ MEMBERS_A_PIECE = 1000
 
 MOST_LABELS = 1 << 31
 """No model has so many classes."""
+MOST_DAYS = 36_500
+"""A hundred years."""
+DAY_SECONDS = 86_400.0
 MOST_NAMED = 10_000
 """Classes that a job may name: every worker reads them with the job's head."""
 
@@ -169,6 +172,12 @@ class JobHead(Wire):
     shard_size: int = Field(ge=1)
     name: str | None = Field(default=None, max_length=200)
     output: str | None = Field(default=None, description="s3://bucket/prefix/ for its artifacts; none: beside the job.")
+    keep_days: int | None = Field(
+        default=None, ge=1, le=MOST_DAYS, description="Once it is over it is kept so long; none: for ever."
+    )
+    keep_uploads_days: int | None = Field(
+        default=None, ge=1, le=MOST_DAYS, description="So long its uploads are kept, if not as long as the job."
+    )
     passwords: str | None = Field(default=None, description="Where the passwords of its PDFs lie while it runs.")
 
     @property
@@ -414,12 +423,20 @@ class JobStatus(Wire):
     eta_seconds: float | None = None
     output: str | None = Field(default=None, description="Where its artifacts go, if not beside the job.")
     retries: int = Field(default=0, description="How often what failed was run again, or is now.")
+    expires_at: float | None = Field(
+        default=None, description="From the next midnight (UTC) on it is deleted, with all that it stored; none: never."
+    )
     error: Failure | None = None
     trouble: str | None = Field(default=None, description="What its workers wait for, such as a storage that refuses.")
     left_out: LeftOut = Field(
         default_factory=LeftOut,
         description="What of folders, buckets and archives is no input, by reason: how many, and the first names.",
     )
+
+
+def expires_at(ended_at: float | None, days: int | None) -> float | None:
+    """When that expires which is kept so many days after the job was over; None for never, or not known yet."""
+    return None if ended_at is None or days is None else ended_at + days * DAY_SECONDS
 
 
 def page_of(shard: int) -> int:

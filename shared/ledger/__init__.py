@@ -23,8 +23,8 @@ its ref everywhere. Keys, below the prefix:
     turns:MODEL:TENANT      a tenant's jobs with ready shards, by priority, then by who waited longest
     turn                    counts the turns: who was given a lower one has waited longer
     models                  the models of which something may be ready
-    work:due, work:rows     control work "plan/REF", "rollup/REF/G", "close/REF": when it is due or its lease ends;
-                            its row
+    work:due, work:rows     control work "plan/REF", "rollup/REF/G", "close/REF", "delete/REF/job": when it is due or
+                            its lease ends; its row
     work:token              the last token of a lease of control work; the first is the time, in milliseconds
     workers, seen           what each live worker serves (hash of JSON); when it last said so
 """

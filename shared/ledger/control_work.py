@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import cast
 
 from maskmill.shared.connection import reachable, redis_now
@@ -12,6 +13,11 @@ from maskmill.shared.ledger.records import Work
 
 class WorkMoves(Moves):
     """A row is due, then leased by one control worker, then done, or due again later."""
+
+    def add_work(self, names: Iterable[str]) -> int:
+        """Let control work be due, by its names, where the ledger does not know of it; how much it did not."""
+        asked = list(names)
+        return int(self._move("add_work", *asked)) if asked else 0
 
     def claim_work(self) -> Work | None:
         """Lease what has been due longest, or None where nothing is due."""

@@ -157,6 +157,10 @@ class JobMoves(Moves):
         shown = (report.retries, report.state, report.model_dump_json())
         return cast("JobState | None", self._move("close", ref, int(keep_seconds), SHARDS_A_ROLLUP, *shown))
 
+    def drop(self, ref: str) -> bool:
+        """Forget a job that is closed; False where its report is not stored yet."""
+        return bool(self._move("drop", ref))
+
 
 def _cursor(ref: str, created: float) -> str:
     return f"{created!r}~{id_of(ref)}"

@@ -8,10 +8,10 @@ from urllib.parse import unquote
 from maskmill.shared.errors import InvalidRequest
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage.local import LocalStorage
-from maskmill.shared.storage.probe import for_one_object, probe_atomic_create
+from maskmill.shared.storage.probe import delete_old_probes, for_one_object, probe_atomic_create
 from maskmill.shared.storage.protocol import Storage
 
-__all__ = ["Storage", "for_one_object", "open_storage", "probe_atomic_create"]
+__all__ = ["Storage", "delete_old_probes", "for_one_object", "open_storage", "probe_atomic_create"]
 
 
 def open_storage(settings: Settings, url: str | None = None) -> Storage:

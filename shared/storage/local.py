@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +20,7 @@ from maskmill.shared.storage.protocol import BYTES, PARTIAL, check_key, check_pr
 
 ABANDONED_SECONDS = 3600
 KEPT_FOLDERS = 1024
+FOLDER_TRIES = 5
 # No file system takes such a name, or not in this place.
 UNNAMEABLE = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}
 # Some network file systems sync no folders, and say so thus.
@@ -97,6 +98,11 @@ class LocalStorage:
         path = self._path(key)
         with self._reading(key), contextlib.suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
             path.unlink()
+        self._remove_empty_folders(path)
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.delete(key)
 
     def ping(self, *, fresh: bool = False) -> None:
         with self._writing(PARTIAL):
@@ -125,18 +131,40 @@ class LocalStorage:
 
     def _move(self, partial: Path, key: str, move: Callable[[Path, Path], None]) -> bool:
         """Give the written bytes their name, for good; False where there is one already."""
+        moved = self._move_into_folder(partial, key, move)
+        # Without the folder, the object has been deleted meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            _sync(self._path(key).parent)
+        return moved
+
+    def _move_into_folder(self, partial: Path, key: str, move: Callable[[Path, Path], None]) -> bool:
+        # Whoever deletes the last object of a folder removes it, also after it was found or made here.
+        for _ in range(FOLDER_TRIES - 1):
+            with contextlib.suppress(FileNotFoundError):
+                return self._move_now(partial, key, move)
+        return self._move_now(partial, key, move)
+
+    def _move_now(self, partial: Path, key: str, move: Callable[[Path, Path], None]) -> bool:
         path = self._path(key)
+        self._make_folders(key)
         try:
-            self._make_folders(key)
             move(partial, path)
         except FileExistsError:
-            # `mkdir` says it too, of a file where the key needs a folder.
-            if path.is_dir() or not path.parent.is_dir():
+            if path.is_dir():
                 raise
-            _sync(path.parent)
             return False
-        _sync(path.parent)
         return True
+
+    def _remove_empty_folders(self, path: Path) -> None:
+        """Remove the folders above it that hold nothing, but not those at the top: they are few, and always needed."""
+        tops = len(self._root.parts) + 1
+        for folder in path.parents:
+            if len(folder.parts) <= tops:
+                return
+            try:
+                folder.rmdir()
+            except OSError:
+                return
 
     def _make_root(self) -> None:
         self._check_there()
@@ -230,14 +258,15 @@ def _flush(file: BinaryIO) -> None:
 
 def _make_folder(folder: Path) -> None:
     """The folder, and those above it that are not there, each with its name on the disk."""
+    if not folder.parent.is_dir():
+        _make_folder(folder.parent)
     try:
         folder.mkdir()
-    except FileNotFoundError:
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
     except FileExistsError:
         if not folder.is_dir():
-            raise
+            if os.path.lexists(folder):
+                raise
+            raise FileNotFoundError(f"{folder} was removed just now") from None
     # Also where another made it: who did may not have come so far yet.
     _sync(folder.parent)
 

@@ -19,6 +19,8 @@ R = TypeVar("R")
 PROBES = "probe/"
 GOOD_SECONDS = 60
 RACERS, ROUNDS = 16, 2
+# Longer than a trial takes, and than hosts' clocks differ.
+LEFTOVER_SECONDS = 3600
 
 
 class Probe:
@@ -26,7 +28,6 @@ class Probe:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._key = f"{PROBES}{uuid.uuid4().hex}"
         self._alone = threading.Lock()
         self._began = float("-inf")
         self._problem: MaskmillError | None = None
@@ -43,11 +44,12 @@ class Probe:
 
     def _try(self) -> None:
         self._began, self._problem = time.monotonic(), None
+        key = _fresh_key()
         try:
-            self._storage.put(self._key, b"probe")
-            if self._storage.get(self._key) != b"probe":
-                raise StorageUnavailable(f"what was put under {self._key} is not what is there")
-            self._storage.delete(self._key)
+            self._storage.put(key, b"probe")
+            if self._storage.get(key) != b"probe":
+                raise StorageUnavailable(f"what was put under {key} is not what is there")
+            self._storage.delete(key)
         except KeyNotFound as error:
             self._problem = StorageUnavailable(error.reason)
         except MaskmillError as error:
@@ -71,7 +73,22 @@ def for_one_object(storage: Storage, call: Callable[P, R], *args: P.args, **kwar
 
 def probe_atomic_create(storage: Storage) -> bool:
     """Whether of writers that put an absent key at the same instant exactly one was told that it did."""
-    return all(_winners(storage, f"{PROBES}{uuid.uuid4().hex}") == 1 for _ in range(ROUNDS))
+    return all(_winners(storage, _fresh_key()) == 1 for _ in range(ROUNDS))
+
+
+def delete_old_probes(storage: Storage, now: float) -> None:
+    """Delete what processes left that were killed during a trial."""
+    for key in storage.list(PROBES):
+        # What others put there, and has no time in its name, stays.
+        with contextlib.suppress(ValueError):
+            if int(key.removeprefix(PROBES).split("-")[0], 16) > now - LEFTOVER_SECONDS:
+                return
+            storage.delete(key)
+
+
+def _fresh_key() -> str:
+    # The time comes first, so that what is left of old trials comes first in a listing.
+    return f"{PROBES}{int(time.time()):08x}-{uuid.uuid4().hex}"
 
 
 def _winners(storage: Storage, key: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -62,6 +62,12 @@ class Storage(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; no matter if there is none."""
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        """Remove the objects, in as few requests as can be; no matter which are there.
+
+        Where it raises, some of them may be gone; what is left, a second call removes.
+        """
 
     def ping(self, *, fresh: bool = False) -> None:
         """Return when all that Maskmill needs may be done here: an object was listed, put, got and deleted.

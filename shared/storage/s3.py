@@ -6,7 +6,7 @@ import contextlib
 import io
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from maskmill.shared.errors import EmptyInput, InvalidKey, InvalidRequest, KeyNo
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage.probe import PROBES, Probe
 from maskmill.shared.storage.protocol import BYTES, MAX_KEY_BYTES, check_key, check_prefix
-from maskmill.shared.storage.s3_client import S3Bucket, status_of
+from maskmill.shared.storage.s3_client import PASSING, S3Bucket, code_of, status_of
 
 CONFLICT_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 NO_KEY: dict[str, type[MaskmillError]] = dict.fromkeys(("NoSuchKey", "404", "NotFound"), KeyNotFound)
@@ -34,6 +34,10 @@ OF_THE_OBJECT: dict[str, type[MaskmillError]] = {
     "InvalidObjectState": ObjectRefused,
 }
 BEHIND_THE_END: dict[str, type[MaskmillError]] = dict.fromkeys(("InvalidRange", "416"), EmptyInput)
+# The most that S3 takes in one request to delete.
+KEYS_A_DELETE = 1000
+# What a store says that deletes no batches, or not this one: without Content-MD5, or with a key that no XML can hold.
+NO_BATCH = (400, 405, 501)
 # Half of a key's bytes: the other half is for what a job stores.
 MAX_PREFIX_BYTES = 512
 
@@ -143,9 +147,30 @@ class S3Storage:
         with self._errors(key):
             self._client.delete_object(Bucket=self._bucket.name, Key=full)
 
+    def delete_all(self, keys: Iterable[str]) -> None:
+        asked = iter(keys)
+        while batch := tuple(itertools.islice(asked, KEYS_A_DELETE)):
+            for key in self._left_of(batch):
+                self.delete(key)
+
     def ping(self, *, fresh: bool = False) -> None:
         next(self.list(PROBES, limit=1), None)
         self._probe(fresh=fresh)
+
+    def _left_of(self, batch: Sequence[str]) -> Sequence[str]:
+        """Delete them in one request; those that it did not delete, of which one of their own tells why."""
+        known = {self._full(key): key for key in batch}
+        with self._errors(""):
+            try:
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket.name, Delete={"Objects": [{"Key": full} for full in known], "Quiet": True}
+                )
+            except ClientError as error:
+                if status_of(error) not in NO_BATCH or code_of(error) in PASSING:
+                    raise
+                return batch
+        left = {one.get("Key", "") for one in answer.get("Errors", ())}
+        return [known[full] for full in left] if left <= known.keys() else batch
 
     def _full(self, key: str) -> str:
         return self._prefix + check_key(key, self._room)

@@ -28,7 +28,7 @@ from maskmill.shared.errors import (
     Unavailable,
 )
 from maskmill.shared.settings import Settings
-from maskmill.shared.storage import Storage, for_one_object, open_storage, probe_atomic_create
+from maskmill.shared.storage import Storage, delete_old_probes, for_one_object, open_storage, probe_atomic_create
 from maskmill.shared.storage.s3 import S3Storage
 from tests.services import run_seaweed
 from tests.services.process import free_port
@@ -254,6 +254,90 @@ def test_deleting_a_part_of_a_key_or_a_longer_one_leaves_the_object(storage: Sto
     assert storage.get("a/key") == b"x"
 
 
+def test_many_objects_are_deleted_at_once_and_no_others(storage: Storage) -> None:
+    gone = ["a/1", "a/b/2", "a/ü %+#?.json", "a/<&>\"'", "c"]
+    for key in (*gone, "a/kept"):
+        storage.put(key, b"x")
+    storage.delete_all(iter([*gone, "a/never", "never/there", "a"]))
+    assert list(storage.list()) == ["a/kept"]
+    storage.delete_all([])
+    storage.delete_all(gone)
+    with pytest.raises(InvalidKey):
+        storage.delete_all(["a/kept", "../up"])
+    storage.delete_all(["a/kept", "a/kept"])
+    assert list(storage.list()) == []
+
+
+def test_a_thousand_objects_of_a_bucket_are_deleted_in_a_request(s3_settings: Settings, proxied: S3Proxy) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    keys = [f"n/{number:04d}" for number in range(2100)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda key: storage.put(key, b""), keys))
+    storage.delete_all(iter(keys))
+    assert list(storage.list()) == []
+    assert (proxied.count("POST", "?delete"), proxied.count("DELETE", "")) == (3, 0)
+
+
+PARTLY = "<DeleteResult>{}</DeleteResult>"
+NOT_NOW = "<Error><Key>{}</Key><Code>{}</Code><Message>not this one</Message></Error>"
+
+
+def test_what_a_store_leaves_of_a_batch_is_deleted_alone(s3_settings: Settings, proxied: S3Proxy) -> None:
+    direct = open_storage(s3_settings)
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    prefix = s3_settings.storage_url.removeprefix("s3://").partition("/")[2]
+    keys = ["a&b", "one", "slow", "two"]
+    for key in keys:
+        direct.put(key, b"x")
+
+    def partly(_: bytes) -> tuple[int, bytes]:
+        for key in ("one", "two"):
+            direct.delete(key)
+        left = ((f"{prefix}/slow", "SlowDown"), (f"{prefix}/a&amp;b", "InternalError"))
+        return 200, PARTLY.format("".join(NOT_NOW.format(*one) for one in left)).encode()
+
+    proxied.deletes = partly
+    storage.delete_all(keys)
+    assert list(direct.list()) == []
+    assert proxied.count("DELETE", "") == 2
+
+
+def test_an_object_that_may_not_be_deleted_is_told_with_its_key(s3_settings: Settings, proxied: S3Proxy) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    prefix = s3_settings.storage_url.removeprefix("s3://").partition("/")[2]
+    storage.put("locked", b"x")
+    proxied.deletes = lambda _: (200, PARTLY.format(NOT_NOW.format(f"{prefix}/locked", "AccessDenied")).encode())
+    proxied.refuses = lambda method, _path: method == "DELETE"
+    with pytest.raises(StorageRefused, match="locked"):
+        storage.delete_all(["locked", "other"])
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(501, "NotImplemented"), (405, "MethodNotAllowed"), (400, "MissingContentMD5"), (400, "MalformedXML")],
+)
+def test_a_store_that_deletes_no_batches_is_asked_for_each(
+    s3_settings: Settings, proxied: S3Proxy, status: int, code: str
+) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    for key in ("a", "b"):
+        storage.put(key, b"x")
+    proxied.deletes = lambda _: (status, f"<Error><Code>{code}</Code><Message>no batches</Message></Error>".encode())
+    storage.delete_all(["a", "b", "c"])
+    assert list(storage.list()) == []
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, "RequestTimeout"), (503, "SlowDown"), (500, "InternalError")])
+def test_a_batch_of_deletes_that_meets_an_outage_is_worth_a_retry(
+    s3_settings: Settings, proxied: S3Proxy, status: int, code: str
+) -> None:
+    storage = open_storage(s3_settings.model_copy(update={"s3_endpoint": proxied.endpoint}))
+    proxied.deletes = lambda _: (status, f"<Error><Code>{code}</Code><Message>busy</Message></Error>".encode())
+    with pytest.raises(StorageUnavailable):
+        storage.delete_all(["a"])
+    assert proxied.count("DELETE", "") == 0
+
+
 BAD_KEYS = [
     "../up",
     "a/../../up",
@@ -284,6 +368,7 @@ def test_no_method_takes_a_key_that_could_leave_the_storage(storage: Storage, tm
         lambda: storage.open(key).__enter__(),
         lambda: storage.size(key),
         lambda: storage.delete(key),
+        lambda: storage.delete_all([key]),
     ]
     for move in moves:
         with pytest.raises(InvalidKey):
@@ -459,6 +544,15 @@ def test_a_refusal_that_is_mended_meanwhile_is_none(s3_settings: Settings, proxi
     assert for_one_object(storage, storage.put, "key", b"x") is True
 
 
+def test_what_a_killed_trial_left_is_deleted_and_nothing_younger(storage: Storage) -> None:
+    now = time.time()
+    old, young = (f"probe/{int(now - age):08x}-{age}" for age in (7200, 60))
+    for key in (old, young, "probe/by-hand"):
+        storage.put(key, b"probe")
+    delete_old_probes(storage, now)
+    assert set(storage.list()) == {young, "probe/by-hand"}
+
+
 def test_a_storage_that_answers_answers_a_ping(storage: Storage) -> None:
     storage.ping()
     assert list(storage.list()) == []
@@ -514,6 +608,7 @@ def test_a_missing_bucket_is_refused(s3_settings: Settings) -> None:
         lambda: storage.get("key"),
         lambda: storage.size("key"),
         lambda: storage.delete("key"),
+        lambda: storage.delete_all(["key"]),
         lambda: list(storage.list()),
     ):
         with pytest.raises(StorageRefused, match="no-such-bucket"):
@@ -551,6 +646,40 @@ def test_a_folder_says_at_once_that_it_holds_no_key_beside_one_below_it(
         with pytest.raises(InvalidKey, match=key):
             storage.put(key, b"x", if_absent=if_absent)
     assert list(storage.list()) == ["a", "c/d"]
+
+
+def test_a_folder_that_holds_nothing_any_more_is_removed(file_settings: Settings) -> None:
+    storage = open_storage(file_settings)
+    root = Path(file_settings.storage_url.removeprefix("file://"))
+    keys = [f"jobs/1/{folder}/{number}" for folder in ("a", "b/c") for number in range(3)]
+    for key in (*keys, "jobs/2/a"):
+        storage.put(key, b"x")
+    storage.delete_all(keys[1:])
+    assert {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_dir()} - {".partial"} == {
+        *("jobs", "jobs/1", "jobs/1/a", "jobs/2")
+    }
+    storage.delete(keys[0])
+    storage.delete("jobs/2/a")
+    # What is at the top is always needed.
+    assert ({path.name for path in root.iterdir()}, list((root / "jobs").iterdir())) == ({".partial", "jobs"}, [])
+    storage.put(keys[0], b"again")
+    assert storage.get(keys[0]) == b"again"
+
+
+def test_what_is_put_while_its_folder_is_emptied_is_there(file_settings: Settings) -> None:
+    storages = [open_storage(file_settings) for _ in range(4)]
+
+    def there_and_gone(number: int) -> None:
+        storage = storages[number % 4]
+        for turn in range(40):
+            key = f"jobs/shared/deep/{number}-{turn}"
+            assert storage.put(key, b"x", if_absent=bool(turn % 2))
+            assert storage.get(key) == b"x"
+            storage.delete_all([key])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(there_and_gone, range(8)))
+    assert list(storages[0].list()) == []
 
 
 def test_old_leftovers_of_killed_writers_are_swept_by_a_ping(file_settings: Settings) -> None:
@@ -613,6 +742,7 @@ def _moves(storage: Storage) -> list[Callable[[], object]]:
         lambda: storage.size("key"),
         lambda: list(storage.list()),
         lambda: storage.delete("key"),
+        lambda: storage.delete_all(["key"]),
     ]
 
 

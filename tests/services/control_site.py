@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from redis import Redis
@@ -23,6 +23,7 @@ from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.shared.storage.local import LocalStorage
 from maskmill.shared.storage.outputs import Outputs
 from maskmill.shared.storage.protocol import BYTES
+from maskmill.worker.control.deleter import Deleter
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner
 from maskmill.worker.control.runner import Handler, WorkRunner
@@ -38,11 +39,15 @@ class Killed(BaseException):
 
 
 class WatchedStorage(LocalStorage):
-    """A folder that lists its calls as (kind, key), and calls `before` with each, which may wait or raise."""
+    """A folder that lists its calls as (kind, key), and calls `before` with each, which may wait or raise.
+
+    `batches` are the numbers of keys that were to be deleted at once.
+    """
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.calls: list[tuple[str, str]] = []
+        self.batches: list[int] = []
         self.before: Callable[[str, str], None] = lambda _kind, _key: None
 
     def put(self, key: str, data: bytes, *, content_type: str = BYTES, if_absent: bool = False) -> bool:
@@ -57,13 +62,19 @@ class WatchedStorage(LocalStorage):
         self._note("size", key)
         return super().size(key)
 
-    def list(self, prefix: str = "", start_after: str = "") -> Iterator[str]:
+    def list(self, prefix: str = "", start_after: str = "", limit: int | None = None) -> Iterator[str]:
         self._note("list", prefix)
-        return super().list(prefix, start_after)
+        return super().list(prefix, start_after, limit)
 
     def delete(self, key: str) -> None:
         self._note("delete", key)
         super().delete(key)
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        self.batches.append(0)
+        for key in keys:
+            self.batches[-1] += 1
+            self.delete(key)
 
     def keys_of(self, kind: str) -> Counter[str]:
         """How often each key was asked for in calls of that kind."""
@@ -76,6 +87,16 @@ class WatchedStorage(LocalStorage):
         def before(called: str, key: str) -> None:
             for end in [end for end in left if called == kind and key.endswith(end)]:
                 left.remove(end)
+                raise Killed(key)
+
+        self.before = before
+
+    def kill_at(self, number: int) -> None:
+        """Kill whoever makes the call of that number from now on, counted from 0."""
+        left = iter(range(number + 1))
+
+        def before(_kind: str, key: str) -> None:
+            if next(left, None) == number:
                 raise Killed(key)
 
         self.before = before
@@ -116,10 +137,12 @@ class ControlSite:
     def handlers(self, *, recounts: bool = False) -> dict[str, Handler]:
         """The handlers as a control worker has them."""
         rollups = RollupMaker(self.storage, self.ledger, lambda: recounts)
+        outputs = Outputs(Buckets.of(self.settings))
         return {
             "plan": Planner(self.settings, self.storage, self.ledger, self.doorbell, BucketReaders(self.settings)),
             "rollup": rollups,
-            "close": Finalizer(self.settings, self.storage, self.ledger, rollups, Outputs(Buckets.of(self.settings))),
+            "close": Finalizer(self.settings, self.storage, self.ledger, rollups, outputs),
+            "delete": Deleter(self.settings, self.storage, self.ledger, outputs),
         }
 
     def runner(self, handlers: Mapping[str, Handler] | None = None) -> WorkRunner:
@@ -140,6 +163,7 @@ class ControlSite:
         *,
         shard_size: int = 1,
         tenant: str = DEFAULT_TENANT,
+        output: str | None = None,
         **options: object,
     ) -> JobHead:
         """Store a job as the API does: of these sources, or of so many pictures behind URLs."""
@@ -155,6 +179,7 @@ class ControlSite:
             sources=tuple(given),
             options=Options.model_validate(options),
             shard_size=shard_size,
+            output=output,
         )
         assert self.files(job.ref).store_job(job)
         return job.head

@@ -22,6 +22,8 @@ class S3Proxy:
 
     A refusal has the status 403 and the code `refusal`.
 
+    A batch of deletes is answered with the status and the body that `deletes(body)` returns, if it returns some.
+
     With `every_writer_wins` a conditional write that lost is answered like one that won, as some stores do.
     """
 
@@ -29,6 +31,7 @@ class S3Proxy:
     port: int = 0
     refuses: Callable[[str, str], bool] = lambda _method, _path: False
     refusal: str = "AccessDenied"
+    deletes: Callable[[bytes], tuple[int, bytes] | None] = lambda _body: None
     every_writer_wins: bool = False
     requests: list[tuple[str, str]] = field(default_factory=list)
 
@@ -77,6 +80,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.proxy.refuses(self.command, self.path):
             denied = DENIED.format(self.proxy.refusal).encode()
             return 403, {"Content-Length": str(len(denied))}, denied
+        if self.path.endswith("?delete") and (answer := self.proxy.deletes(body)):
+            return answer[0], {"Content-Length": str(len(answer[1]))}, answer[1]
         try:
             status, headers, content = _passed_on(self.proxy.server, self.command, self.path, self.headers, body)
         except OSError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -55,6 +55,10 @@ class WatchedStorage:
 
     def delete(self, key: str) -> None:
         self._do("delete", key, lambda: self._storage.delete(key))
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.delete(key)
 
     def ping(self) -> None:
         self._do("ping", "", self._storage.ping)

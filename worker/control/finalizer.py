@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from maskmill.shared.jobs import retention
 from maskmill.shared.jobs.job_files import JobFiles, count, remember_alike
 from maskmill.shared.jobs.records import (
     FINAL_STATES,
@@ -109,6 +110,9 @@ class Finalizer:
         if in_hand.lost:
             return None
         report = _after_retry(files, head, status, counts) if files.retry else _final(status, counts)
+        if head:
+            # Before the report: once that is stored, a job is not closed again.
+            report = retention.mark(self.storage, head, report)
         files.store_report(report)
         if head and report.state == "completed":
             self._tell_of_results(files, head)

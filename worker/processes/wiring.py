@@ -18,6 +18,7 @@ from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage, open_storage, probe_atomic_create
 from maskmill.shared.storage.bucket_reader import BucketReaders
 from maskmill.shared.storage.outputs import Outputs
+from maskmill.worker.control.deleter import Deleter
 from maskmill.worker.control.finalizer import Finalizer, RollupMaker
 from maskmill.worker.control.planner import Planner
 from maskmill.worker.control.runner import Handler, WorkRunner
@@ -72,6 +73,7 @@ def open_control(settings: Settings, draining: Callable[[], bool]) -> Control:
         "plan": Planner(settings, at.storage, at.ledger, at.doorbell, BucketReaders(settings)),
         "rollup": rollups,
         "close": Finalizer(settings, at.storage, at.ledger, rollups, at.outputs),
+        "delete": Deleter(settings, at.storage, at.ledger, at.outputs),
     }
     owner = f"{settings.host_name}/control/{os.getpid()}"
     return Control(owner, at.ledger, at.doorbell, WorkRunner(at.ledger, handlers, draining))
