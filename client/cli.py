@@ -62,15 +62,22 @@ out_option = click.option(
 )
 
 
-@click.command(epilog=EXIT_CODES)
-@click.argument("inputs", nargs=-1, metavar="[FILES|FOLDERS|URLS|S3_URLS...]")
-@click.option(
+inputs_argument = click.argument("inputs", nargs=-1, metavar="[FILES|FOLDERS|URLS|S3_URLS...]")
+manifest_option = click.option(
     "--manifest",
     "manifests",
     multiple=True,
     metavar="FILE|URL",
     help="A file whose rows name inputs, here or behind an http(s) or s3:// URL; may be given several times.",
 )
+local_option = click.option(
+    "--local", is_flag=True, help="Send the paths, not the files: the worker reads them from its own disk."
+)
+
+
+@click.command(epilog=EXIT_CODES)
+@inputs_argument
+@manifest_option
 @api_option
 @click.option("--wait", is_flag=True, help="Wait until the job is done.")
 @out_option
@@ -82,14 +89,13 @@ out_option = click.option(
     type=click.IntRange(min=0),
     help="Days the job is kept once it is over, 0 for ever [default: MASKMILL_KEEP_DAYS].",
 )
-@click.option("--local", is_flag=True, help="Send the paths, not the files: the worker reads them from its own disk.")
+@local_option
 @json_option
 @reports_errors
 def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bool, wait: bool, **rest: Any) -> None:
     """Submit files, folders, URLs and s3://bucket/a/**/*.jpg as one job."""
     out, as_json, manifests = rest["out"], rest["as_json"], rest["manifests"]
-    if not inputs and not manifests:
-        raise click.UsageError("name inputs, or a --manifest whose rows name them")
+    _check_named(inputs, manifests)
     client = _client(url)
     with bar("MB sent", hidden=as_json) as advance:
         status = client.submit(
@@ -109,6 +115,32 @@ def submit(inputs: tuple[str, ...], url: str | None, name: str | None, local: bo
         click.echo(status.model_dump_json())
     else:
         click.echo(status.id)
+
+
+@click.command(epilog=EXIT_CODES)
+@inputs_argument
+@manifest_option
+@api_option
+@option_flags(*FLAGS)
+@local_option
+@json_option
+@reports_errors
+def plan(inputs: tuple[str, ...], manifests: tuple[str, ...], url: str | None, local: bool, **rest: Any) -> None:
+    """Count what a job would have, and run a sample of it: how many, how long, which requests; nothing else is done."""
+    from maskmill.client.estimates import print_estimate
+
+    _check_named(inputs, manifests)
+    client, as_json = _client(url), rest["as_json"]
+    job = client.submit(inputs, manifests=manifests, options=given_options(rest), local=local, dry_run=True)
+    found = _wait(client, job.id, as_json=as_json)
+    if found.state != "completed":
+        _show(found, as_json=as_json)
+        sys.exit(JOB_FAILED)
+    estimate = client.estimate(job.id)
+    if as_json:
+        click.echo(json.dumps(estimate))
+    else:
+        print_estimate(estimate)
 
 
 @click.command(epilog=EXIT_CODES)
@@ -263,6 +295,7 @@ def jobs(url: str | None, limit: int, as_json: bool) -> None:
 
 COMMANDS: tuple[click.Command, ...] = (
     submit,
+    plan,
     status,
     watch,
     items,
@@ -281,6 +314,11 @@ def _client(url: str | None) -> Client:
     from maskmill.client.client import Client
 
     return Client(url or _default_url())
+
+
+def _check_named(inputs: tuple[str, ...], manifests: tuple[str, ...]) -> None:
+    if not inputs and not manifests:
+        raise click.UsageError("name inputs, or a --manifest whose rows name them")
 
 
 def _default_url() -> str:

@@ -53,6 +53,7 @@ class Client:
         server_paths: Iterable[str | Path] = (),
         output: str | None = None,
         keep_days: int | None = None,
+        dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> JobStatus:
         """Submit files, folders with all below them, http(s) URLs, and s3:// URLs of objects or patterns as one job.
@@ -62,6 +63,7 @@ class Client:
         each folder's files keep its name, as in cats/1.jpg. What of a folder is no input is logged as a warning. With
         `local` the paths are sent instead, for the worker to read, as it reads the `server_paths` from its own disk.
         `output` is an s3://bucket/prefix/ for the artifacts. The job is kept `keep_days` once it is over, 0 for ever.
+        With `dry_run` the inputs are only counted and a sample of them is run: then `estimate` tells what it would be.
         """
         urls, paths = urls_and_paths(inputs)
         uploaded = [] if local else paths
@@ -70,9 +72,13 @@ class Client:
         sources = urls + listed + [{"type": "path", "path": str(path.absolute())} for path in read_there]
         files = list(attachments(uploaded, alone=len(sources) + len(lists) + len(uploaded) == 1))
         job: dict[str, Any] = {"sources": sources, "options": dict(options or {})}
-        given = {"name": name or None, "output": output or None, "keep_days": keep_days}
+        given = {"name": name or None, "output": output or None, "keep_days": keep_days, "dry_run": dry_run or None}
         document = job | {field: one for field, one in given.items() if one is not None}
         return self._send(Form(document, [*files, *lists], progress))
+
+    def estimate(self, job_id: str) -> dict[str, Any]:
+        """What a job would be, as its dry run found once it is over."""
+        return dict(self._json("GET", f"/v1/jobs/{job_id}/estimate"))
 
     def status(self, job_id: str) -> JobStatus:
         """Where the job stands."""

@@ -33,11 +33,12 @@ def pace(status: JobStatus) -> str:
     if status.rate:
         parts.append(f"{status.rate:.1f}/s")
     if status.eta_seconds is not None:
-        parts.append(f"{_duration(status.eta_seconds)} left")
+        parts.append(f"{duration(status.eta_seconds)} left")
     return ", ".join(parts)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """So many seconds in words."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -21,6 +21,7 @@ COMMANDS = {
     "cancel": "maskmill.client.cli",
     "pause": "maskmill.client.cli",
     "resume": "maskmill.client.cli",
+    "plan": "maskmill.client.cli",
     "retry": "maskmill.client.cli",
     "priority": "maskmill.client.cli",
     "delete": "maskmill.client.cli",

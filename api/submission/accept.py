@@ -110,7 +110,9 @@ def _job(services: Services, uploads: Uploads, wanted: JobRequest, ref: str, dig
         options=options,
         shard_size=services.settings.shard_size,
         name=wanted.name,
-        output=wanted.output,
+        dry_run=wanted.dry_run,
+        # What a dry run segments is a sample, which is nobody's result.
+        output=None if wanted.dry_run else wanted.output,
         keep_days=(services.settings.keep_days if wanted.keep_days is None else wanted.keep_days) or None,
         keep_uploads_days=services.settings.keep_uploads_days or None,
         request_digest=digest,

@@ -75,6 +75,11 @@ class JobRequest(Wire):
     sources: tuple[RequestSource, ...] = ()
     options: Options = Options()
     name: str | None = Field(default=None, max_length=200, description="A name for people.")
+    dry_run: bool = Field(
+        default=False,
+        description="Count the inputs and run a sample of them only, writing nothing to `output`; then the job has an "
+        "`estimate`.",
+    )
     output: str | None = Field(
         default=None,
         max_length=2048,

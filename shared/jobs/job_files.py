@@ -19,6 +19,7 @@ jobs/ID/outcomes/N         a shard's outcomes, written once and whole: THE commi
 jobs/ID/annotations/N      a shard's instances in compact form, for exports
 jobs/ID/rollups/N          counts of SHARDS_A_ROLLUP shards, and which of them hold failures
 jobs/ID/artifacts/...      _res.json and _res.jpg, unless the job names a bucket for them:
+jobs/ID/estimate.json      what a dry run has counted
 jobs/ID/report.json        the final status, of the last run that is over
 jobs/ID/retries/N.json     what retry N runs again; once it is stored the retry is accepted
 jobs/ID/retries/N/...      its own plan, outcomes, annotations, rollups, paused and cancelled, as above
@@ -47,6 +48,7 @@ from maskmill.shared.jobs import keys
 from maskmill.shared.jobs.records import (
     MEMBERS_A_PIECE,
     Chunk,
+    Estimate,
     Expansion,
     Job,
     JobHead,
@@ -109,6 +111,15 @@ class JobFiles:
         # Whoever accepted it died before it was stored.
         job = self.job()
         return job.head if job else None
+
+    def store_estimate(self, estimate: Estimate) -> None:
+        """Store what a dry run has counted."""
+        self.storage.put(keys.estimate(self.ref), estimate.model_dump_json().encode())
+
+    def estimate(self) -> Estimate | None:
+        """What a dry run has counted."""
+        data = self._read(keys.estimate(self.ref))
+        return Estimate.model_validate_json(data) if data else None
 
     def settle_size(self, head: JobHead, shard_size: int) -> int:
         """Let the job's shards have that size, before the first is planned; the size that the first to say so gave."""

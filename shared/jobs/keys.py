@@ -85,6 +85,10 @@ def job(ref: str) -> str:
     return f"{folder(ref)}job.json"
 
 
+def estimate(ref: str) -> str:
+    return f"{folder(ref)}estimate.json"
+
+
 def sized(ref: str) -> str:
     return f"{folder(ref)}sized.json"
 

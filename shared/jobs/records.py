@@ -171,6 +171,7 @@ class JobHead(Wire):
     options: Options = Options()
     shard_size: int = Field(ge=1)
     name: str | None = Field(default=None, max_length=200)
+    dry_run: bool = Field(default=False, description="It is listed and counted; of its inputs a sample is run.")
     output: str | None = Field(default=None, description="s3://bucket/prefix/ for its artifacts; none: beside the job.")
     keep_days: int | None = Field(
         default=None, ge=1, le=MOST_DAYS, description="Once it is over it is kept so long; none: for ever."
@@ -352,6 +353,26 @@ class PlanPage(Wire):
         """The items of one shard of an encoded page; the others are not looked at."""
         _, *lines = data.splitlines()
         return tuple(map(Item.model_validate_json, lines[_span_in_page(number, head)]))
+
+
+class Estimate(Wire):
+    """What a dry run has found: entries by what their names say, and the bytes of those whose size a listing tells.
+
+    `paged` may have pages or members, `unknown` have names that say nothing, `failing` fail as they are listed.
+    """
+
+    pictures: int = 0
+    paged: int = 0
+    unknown: int = 0
+    failing: int = 0
+    existing: int = Field(default=0, description="Pictures that an earlier job has done, and this one would skip.")
+    size: int = Field(default=0, description="Bytes of those whose size is known.")
+    sized: int = Field(default=0, description="How many that are.")
+
+    @property
+    def inputs(self) -> int:
+        """How many entries there are."""
+        return self.pictures + self.paged + self.unknown + self.failing
 
 
 class Rollup(Wire):

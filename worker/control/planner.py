@@ -38,6 +38,7 @@ from maskmill.shared.ledger import Ledger, PlannedPages, PlanStart, Work
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 from maskmill.shared.storage.bucket_reader import BucketReaders
+from maskmill.worker.control.estimate import Estimating
 from maskmill.worker.control.existing import Existing, existing_of
 from maskmill.worker.control.failed_items import failed_items
 from maskmill.worker.control.runner import InHand
@@ -139,7 +140,7 @@ class Planning:
         if cursor is None:
             return True
         begun, turn_over = time.monotonic(), None
-        for page in self._pages(cursor):
+        for page in self._estimated() if self.job.dry_run and not self.files.retry else self._pages(cursor):
             turn_over = turn_over or self.planner.turn.end(begun, time.monotonic())
             if not self.files.store_page(page):
                 # Another's, from a listing of its own: this one would go on in the wrong place.
@@ -228,6 +229,23 @@ class Planning:
             yield PlanPage(number=number, items=items, cursor=behind, left_out=left_out, digest=digest)
             if last:
                 return
+
+    def _estimated(self) -> Iterator[PlanPage]:
+        """The one page of a dry run: some of its pictures. The listing is counted to its end first, in one turn."""
+        at, digest = self.planner, self._digest()
+        estimating = Estimating(existing_of(at.storage, self.job, digest))
+        listed = entries(self.job, at.settings, None, self.in_hand.alive, at.buckets, at.storage)
+        estimating.count(self._noting_left_out(listed))
+        self.files.store_estimate(estimating.estimate)
+        settled = self.files.settle_size(self.job.head, 1)
+        self.job = self.job.model_copy(update={"shard_size": settled})
+        items, left_out = estimating.sample(), self._left_out.model_copy(deep=True)
+        yield PlanPage(number=0, items=items, cursor=None, left_out=left_out, digest=digest)
+
+    def _noting_left_out(self, listed: Iterator[Entry]) -> Iterator[Entry]:
+        for entry in listed:
+            self._note_left_out(entry)
+            yield entry
 
     def _with_left_out(self, found: Iterator[tuple[Item, CursorMaker]]) -> Iterator[Found]:
         """Each item with what was left out up to it, however far ahead of its page it is listed."""
