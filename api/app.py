@@ -9,7 +9,7 @@ from flask_openapi3.models.info import Info
 from flask_openapi3.openapi import OpenAPI
 
 from maskmill.api import hosts
-from maskmill.api.endpoints import artifacts, deletion, estimates, health, instance_segmentation, items, jobs
+from maskmill.api.endpoints import artifacts, estimates, health, instance_segmentation, items, jobs
 from maskmill.api.endpoints import openapi as docs
 from maskmill.api.responses import problems
 from maskmill.api.services import EXTENSION, Services
@@ -34,7 +34,7 @@ def build(services: Services) -> OpenAPI:
     app.before_request(_refuse_other_sites)
     app.teardown_request(bodies.release_room)
     problems.register(app)
-    for endpoints in (jobs, estimates, deletion, items, artifacts, instance_segmentation, health):
+    for endpoints in (jobs, estimates, items, artifacts, instance_segmentation, health):
         app.register_api(endpoints.api)
     docs.register(app)
     return app

@@ -17,6 +17,7 @@ from maskmill.api.responses.forms import PROBLEMS, as_json, content, operation_i
 from maskmill.api.services import services
 from maskmill.api.submission.accept import accept
 from maskmill.api.submission.bodies import parse_json, read_json_bytes
+from maskmill.api.submission.deletion import accept_deletion
 from maskmill.api.submission.job_request import PriorityRequest, RetryRequest, parse_as
 from maskmill.api.submission.retries import accept_retry
 from maskmill.shared.errors import Conflict, IllegalMove, LedgerUnavailable, NotFound
@@ -71,6 +72,19 @@ class JobsQuery(BaseModel):
     limit: int = Field(default=50, ge=1, le=200)
 
 
+class DeleteQuery(BaseModel):
+    """What of the job."""
+
+    output: bool = Field(default=False, description="Delete also what it wrote to its own `output`.")
+
+
+class DeletionView(BaseModel):
+    """A job that is being deleted: it is not found any more, and what it stored goes bit by bit."""
+
+    id: str
+    output: bool = Field(description="Whether what it wrote to its own `output` is deleted too.")
+
+
 class SubmitHeader(BaseModel):
     """What a submission may say beside its body."""
 
@@ -118,6 +132,18 @@ def listing(query: JobsQuery) -> Response:
 def status(path: JobPath) -> Response:
     """Show a job: its state, counts, rate and the time it still needs"""
     return as_json(view(find_status(services(), path.job_id)))
+
+
+@api.delete(
+    "/jobs/<job_id>",
+    responses={202: DeletionView},
+    description="What it stored is deleted in the background, whatever dies meanwhile. Asked again while that is under "
+    "way, the answer is the same; once nothing is left, it is 404.",
+)
+def delete(path: JobPath, query: DeleteQuery) -> Response:
+    """Delete a job that is over, with all that it stored"""
+    deletion = accept_deletion(services(), path.job_id, output=query.output)
+    return as_json(DeletionView(id=path.job_id, output=deletion.with_output), HTTPStatus.ACCEPTED)
 
 
 @api.post("/jobs/<job_id>/cancel", responses={200: JobView})

@@ -29,7 +29,7 @@ from tests.services.s3_proxy import S3Proxy
         ("GET", "/v1/nope", 404),
         ("GET", "/v1", 404),
         ("PUT", "/v1/jobs", 405),
-        ("DELETE", "/v1/jobs/0123456789", 405),
+        ("PATCH", "/v1/jobs/0123456789", 405),
         ("POST", "/v1/jobs", 400),
     ],
 )
