@@ -119,7 +119,7 @@ def test_a_job_that_the_ledger_knows_leaves_the_list_too(web: FlaskClient, servi
     report = services.ledger.status(job_id)
     assert report
     files.store_report(report)
-    services.ledger.close(job_id, Counts(total=0), 1000)
+    services.ledger.close(job_id, report, 1000)
     files.forget_open()
     assert web.delete(f"/v1/jobs/{job_id}").status_code == 202
     assert [job["id"] for job in web.get("/v1/jobs").json["jobs"]] == [other]
