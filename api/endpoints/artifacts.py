@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from http import HTTPStatus
 from typing import BinaryIO, cast
 
-from flask import Response, redirect
+from flask import Response, redirect, request
 from flask_openapi3.blueprint import APIBlueprint
 from flask_openapi3.models.tag import Tag
 from pydantic import BaseModel, Field
@@ -17,6 +17,7 @@ from maskmill.api.job_lookup import find_results
 from maskmill.api.responses.forms import PROBLEMS, content, operation_id
 from maskmill.api.services import services
 from maskmill.shared.errors import InvalidKey, KeyNotFound, NotFound
+from maskmill.shared.jobs.results import is_result
 from maskmill.shared.storage.protocol import check_key
 
 PIECE_BYTES = 1 << 18
@@ -51,8 +52,12 @@ def download(path: ArtifactPath) -> Response:
         files = find_results(services(), path.job_id)
         # Here, not left to the storage: a server behind it may resolve `..` to another job's objects.
         key = check_key(files.artifact_key(path.name))
+        if files.output and not is_result(path.name):
+            # Below the output lies what others put there.
+            raise NotFound(f"job {path.job_id} has no artifact {path.name[:200]!r}")
         size = files.results.size(key)
-        if size is not None and (link := files.results.link(key, LINK_SECONDS)):
+        # Signed for GET alone.
+        if size is not None and request.method == "GET" and (link := files.results.link(key, LINK_SECONDS)):
             return _leading_to(link)
         stream = held.enter_context(files.results.open(key))
     except (KeyNotFound, InvalidKey):

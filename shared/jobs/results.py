@@ -11,6 +11,7 @@ dense    rows of 0 and 1: the mask cut to its box with the edges rounded half to
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, TypedDict
 
 
@@ -68,6 +69,11 @@ def json_name(name: str) -> str:
 def image_name(name: str, suffix: str) -> str:
     """The name of an item's drawn picture below artifacts/; `suffix` without its dot."""
     return f"{name}_res.{suffix}"
+
+
+def is_result(name: str) -> bool:
+    """Whether a result of some item could have that name."""
+    return re.fullmatch(r"(.*/)?[^/]*_res\.[a-z]+", name, re.DOTALL) is not None
 
 
 def to_json(document: Any) -> bytes:

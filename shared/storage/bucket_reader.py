@@ -29,14 +29,15 @@ from maskmill.shared.settings import Settings
 if TYPE_CHECKING:
     from maskmill.shared.storage.s3_client import S3Bucket
 
+# Not a code of S3's: what S3Bucket calls all that it says of a key that is lacking.
+ENCRYPTED = "Encrypted"
 KEYS_A_PAGE = 1000
 OF_AN_OBJECT: dict[str, type[MaskmillError]] = {
     **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "404"), ObjectGone),
     **dict.fromkeys(("PreconditionFailed", "412"), ObjectChanged),
     **dict.fromkeys(("InvalidRange", "416"), EmptyInput),
     "InvalidObjectState": ObjectArchived,
-    # SSE-C: the key was given when it was stored, and is nowhere else.
-    "InvalidRequest": ObjectEncrypted,
+    ENCRYPTED: ObjectEncrypted,
     **dict.fromkeys(("KeyTooLongError", "InvalidObjectName", "InvalidArgument", "InvalidURI"), ObjectRefused),
 }
 
@@ -83,7 +84,6 @@ class BucketReader:
     def __init__(self, bucket: S3Bucket, *, requester_pays: bool) -> None:
         self._bucket = bucket
         self._paying: dict[str, Any] = {"RequestPayer": "requester"} if requester_pays else {}
-        self._answers = False
 
     def list(self, prefix: str, start_after: str = "", page_size: int = KEYS_A_PAGE) -> Iterator[list[ListedObject]]:
         """The objects whose keys begin with `prefix` and come after `start_after`, in UTF-8 order, page by page."""
@@ -146,23 +146,25 @@ class BucketReader:
     @contextlib.contextmanager
     def _object(self, key: str, pin: Pin, **more: Any) -> Iterator[Any]:
         asked = {name: value for name, value in {**pin._asdict(), **more}.items() if value is not None}
-        with self._refusals(), self._errors(key, OF_AN_OBJECT):
-            answer = self._bucket.client.get_object(Bucket=self._bucket.name, Key=key, **asked, **self._paying)
-            with contextlib.closing(answer["Body"]):
-                yield answer
-        self._answers = True
+        answer = self._answer(key, asked)
+        with self._errors(key, OF_AN_OBJECT), contextlib.closing(answer["Body"]):
+            yield answer
 
-    @contextlib.contextmanager
-    def _refusals(self) -> Iterator[None]:
-        """A refusal where the bucket gives others, or can be listed, is one of the object."""
+    def _answer(self, key: str, asked: Mapping[str, Any]) -> Any:
+        """What the store answers; a refusal is put to the test: of the object alone is what the bucket can be listed
+        after, and which is refused again.
+        """
+        with contextlib.suppress(StorageRefused):
+            return self._get(key, asked)
+        next(self.list("", page_size=1), None)
         try:
-            yield
+            return self._get(key, asked)
         except StorageRefused as error:
-            if "kms" in error.reason.lower():
-                raise ObjectEncrypted(error.reason) from error
-            if not self._answers:
-                next(self.list("", page_size=1), None)
-            raise ObjectRefused(f"{error.reason}; the bucket itself can be read") from error
+            raise ObjectRefused(f"{error.reason}; the bucket itself can be listed") from error
+
+    def _get(self, key: str, asked: Mapping[str, Any]) -> Any:
+        with self._errors(key, OF_AN_OBJECT):
+            return self._bucket.client.get_object(Bucket=self._bucket.name, Key=key, **asked, **self._paying)
 
     def _errors(self, key: str, known: Mapping[str, type[MaskmillError]]) -> AbstractContextManager[None]:
         return self._bucket.errors(key, known)

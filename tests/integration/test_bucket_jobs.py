@@ -11,11 +11,15 @@ from PIL import Image
 
 from maskmill.api import create_app
 from maskmill.api.services import Services
+from maskmill.shared.buckets import ObjectUrl
+from maskmill.shared.errors import StorageRefused
 from maskmill.shared.folder_inputs import Reason
 from maskmill.shared.jobs.records import Job, ListingCursor, Options, new_job_id
 from maskmill.shared.jobs.sources import S3Source
 from maskmill.shared.settings import Settings
+from maskmill.shared.storage.bucket_reader import BucketReader, BucketReaders, Pin
 from maskmill.worker.processes.wiring import open_control
+from maskmill.worker.sources.bucket_listing import Wanted
 from maskmill.worker.sources.listing import entries
 from tests.integration.conftest import Put
 from tests.services import SeaweedServer
@@ -208,3 +212,35 @@ def test_what_may_not_be_read_is_refused_at_once(web: FlaskClient, url: str, sta
     assert answer.status_code == status, answer.json
     assert said in answer.text
     assert not said or answer.json["errors"][0]["pointer"] == "/sources/0/url"
+
+
+def reader_of(settings: Settings, bucket: str) -> BucketReader:
+    return BucketReaders(settings).reader(ObjectUrl(bucket, ""))
+
+
+def test_a_bucket_that_comes_to_refuse_everything_is_no_fault_of_its_objects(
+    through_proxy: Settings, bucket: str, put: Put, proxied: S3Proxy
+) -> None:
+    put(b"x", "a.jpg", "kms/b.jpg")
+    reader = reader_of(through_proxy, bucket)
+    assert reader.get("a.jpg", Pin(), 10) == b"x"
+    proxied.refuses = lambda _method, _path: True
+    for proxied.refusal in ("ExpiredToken", "InvalidAccessKeyId", "AccessDenied", "RequestTimeTooSkewed"):
+        for key in ("a.jpg", "kms/b.jpg"):
+            with pytest.raises(StorageRefused):
+                reader.get(key, Pin(), 10)
+    proxied.refuses = lambda _method, _path: False
+    assert reader.get("kms/b.jpg", Pin(), 10) == b"x"
+
+
+def test_an_object_beside_a_folder_of_its_name_has_results_of_its_own(
+    bucket_settings: Settings, bucket: str, put: Put
+) -> None:
+    # SeaweedFS keeps no object under a part of another's key.
+    wanted = Wanted.of("x/a.jpg")
+    keys = ["x/a.jpg", "x/a.jpg/a.jpg", "x/a.jpg/a.jpg/a.jpg", "x/a.jpg/b.jpg"]
+    names = [wanted.name_of(key) for key in keys]
+    assert names == ["a.jpg", "a.jpg/a.jpg", "a.jpg/a.jpg/a.jpg", "b.jpg"]
+    put(b"x", "cats/1.jpg")
+    (entry,) = entries(job_of(f"s3://{bucket}/cats"), bucket_settings)
+    assert entry.name == "1.jpg"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,9 +15,10 @@ from maskmill.shared.doorbell import CONTROL_QUEUE, queue_name
 from maskmill.shared.errors import StorageUnavailable
 from maskmill.shared.folder_inputs import Alike, Reason
 from maskmill.shared.jobs import keys
-from maskmill.shared.jobs.records import SHARDS_A_PAGE, JobHead, ListingCursor, PlanCursor, new_job_id
+from maskmill.shared.jobs.records import SHARDS_A_PAGE, Entry, JobHead, ListingCursor, PlanCursor, new_job_id
 from maskmill.shared.jobs.sources import PathSource, UrlSource
 from maskmill.shared.ledger import PlannedPages, ShardLease, Work
+from maskmill.worker.control import planner
 from maskmill.worker.control.runner import MOST_FAILURES, InHand
 from maskmill.worker.shards.leases import Leases
 from maskmill.worker.shards.shard_run import Held
@@ -365,3 +368,19 @@ def test_leases_that_cannot_be_renewed_are_said_once(tmp_path: Path, caplog: pyt
         leases.renew()
     site.close()
     assert len([record for record in caplog.records if "not renewed" in record.message]) == 1
+
+
+def test_a_job_that_is_cancelled_while_nothing_of_it_is_found_is_listed_no_further(
+    site: ControlSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = site.submit(1)
+
+    def endless(*how: Any) -> Iterator[Entry]:
+        site.ledger.cancel(ref)
+        alive = how[3]
+        return iter(alive, "never")
+
+    monkeypatch.setattr(planner, "entries", endless)
+    monkeypatch.setattr(planner, "ASK_SECONDS", 0)
+    site.runner().run()
+    assert site.report(ref).state == "cancelled"

@@ -118,6 +118,26 @@ def test_two_listings_are_merged_in_either_order_of_a_store(file_settings: Setti
         assert {key for key in listed[start:] if resumed.has(item(key))} == done & set(listed[start:])
 
 
+def test_a_long_document_of_which_a_page_failed_is_found_again(file_settings: Settings) -> None:
+    job = Job(id=new_job_id(), created_at=0, sources=(), shard_size=1)
+    files = JobFiles(open_storage(file_settings), job.ref)
+    page = Item(number=0, input_path="a", name="a", location=at("a.pdf"), page_index=0)
+    pages = [page.model_copy(update={"number": number, "page_index": number}) for number in range(400)]
+    for number in range(0, len(pages), 32):
+        files.store_page(PlanPage(number=number // 32, items=tuple(pages[number : number + 32])))
+    files.commit(0, [Outcome(number=0, status="failed", input_path="a")])
+    files.store_rollup(Rollup(number=0, shards=1000, failures={0: 1}))
+    existing = Existing(files, job)
+    assert [existing.has(page) for page in pages] == [False, *[True] * 399]
+
+
+def test_a_sample_stands_for_no_whole(workers: Workers, bucket: str, put: Put, picture: bytes) -> None:
+    put(picture, "a.jpg", "b.jpg", "c.jpg")
+    run(workers, bucket)
+    assert run(workers, bucket, sample=2)[1] == {"a.jpg": "succeeded", "c.jpg": "succeeded"}
+    assert set(run(workers, bucket, skip_existing=True)[1].values()) == {"skipped"}
+
+
 def test_an_object_that_changed_or_has_no_etag_is_not_done(file_settings: Settings) -> None:
     files, job = earlier(file_settings, ["a.jpg", "b.jpg"], set())
     existing = Existing(files, job)

@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+import requests
 
 from maskmill.api import create_app
 from maskmill.api.services import Services
 from maskmill.client.client import Client
+from maskmill.shared.jobs import keys
+from maskmill.shared.jobs.records import JobHead
 from maskmill.shared.jobs.sources import S3Source
 from maskmill.shared.settings import Settings
+from maskmill.shared.storage import open_storage
 from tests.integration.conftest import Put
 from tests.services import SeaweedServer
 from tests.services.api_server import run_api
@@ -26,6 +30,9 @@ def masks(s3_server: SeaweedServer, bucket: str, bucket_settings: Settings) -> s
     assert bucket_settings.buckets
     bucket_settings.buckets.write_text(f"[{bucket}]\n[{name}]\nwrite = true\n")
     return name
+
+
+OTHERS = ("secret.csv", "b_res.csv/secret", "_maskmill/another/00000000.jsonl", "_SUCCESS")
 
 
 def objects(s3_server: SeaweedServer, bucket: str) -> dict[str, bytes]:
@@ -63,9 +70,9 @@ def test_results_mirror_their_inputs_and_are_listed_for_others(
     assert fetched.downloaded == len(results)
     assert (tmp_path / "fetched/cats/1_res.json").read_bytes() == stored["run 1/cats/1_res.json"]
     lines = [json.loads(line) for line in stored[refs].splitlines()]
-    keys = ("a.jpg", "cats/1.jpg", "cats/1.png")
+    sources = [f"s3://{bucket}/2026/{key}" for key in ("a.jpg", "cats/1.jpg", "cats/1.png")]
     # In the order of their numbers, which is the listing's, and so the store's.
-    assert sorted(line["source-ref"] for line in lines) == [f"s3://{bucket}/2026/{key}" for key in keys]
+    assert sorted(line["source-ref"] for line in lines) == sources
     assert sorted(line["maskmill-ref"] for line in lines) == sorted(f"{output}{name}_res.json" for name in pictures)
 
 
@@ -121,3 +128,37 @@ def test_an_output_that_may_not_be_written_is_refused_at_once(services: Services
     ]:
         got, text = answer(output)
         assert (got, said in text, '"pointer":"/output"' in text.replace(" ", "")) == (status, True, True), text
+
+
+def test_results_may_stand_beside_inputs(bucket_settings: Settings, bucket: str, put: Put, picture: bytes) -> None:
+    assert bucket_settings.buckets
+    bucket_settings.buckets.write_text(f"[{bucket}]\nwrite = true\n")
+    put(picture, "2026/a.jpg", "2026/b.jpg")
+    with run_workers(bucket_settings) as workers:
+        for _ in range(2):
+            job_id = workers.submit([S3Source(url=f"s3://{bucket}/2026/")], output=f"s3://{bucket}/2026/")
+            report = workers.wait(job_id)
+            inputs = sorted(outcome.input_path for outcome in workers.outcomes(job_id))
+            assert (report.counts.succeeded, inputs) == (2, [f"s3://{bucket}/2026/{name}.jpg" for name in "ab"])
+
+
+def test_of_an_output_only_results_are_served(
+    bucket_settings: Settings, masks: str, s3_server: SeaweedServer, tmp_path: Path
+) -> None:
+    client = s3_server.client()
+    for key in ("out/a_res.json", "out/secret.csv", "out/b_res.csv/secret", "out/_maskmill/another/00000000.jsonl"):
+        client.put_object(Bucket=masks, Key=key, Body=b"{}")
+    settings = bucket_settings.model_copy(update={"s3_public_endpoint": bucket_settings.s3_endpoint})
+    storage = open_storage(settings)
+    head = JobHead(id="0123456789", created_at=0, shard_size=2, output=f"s3://{masks}/out/")
+    storage.put(keys.head(head.ref), head.model_dump_json().encode())
+    with run_api(settings, tmp_path) as server:
+        url = f"{server.url}/v1/jobs/{head.id}/artifacts"
+        led = requests.get(f"{url}/a_res.json", timeout=60, allow_redirects=False)
+        others = [requests.get(f"{url}/{name}", timeout=60).status_code for name in OTHERS]
+        asked = requests.head(f"{url}/a_res.json", timeout=60)
+    assert led.status_code == 307
+    assert "X-Amz-Signature" in led.headers["Location"]
+    assert requests.get(led.headers["Location"], timeout=60).content == b"{}"
+    assert others == [404] * len(OTHERS)
+    assert (asked.status_code, asked.headers["Content-Length"]) == (200, "2")

@@ -42,9 +42,11 @@ def test_a_retry_wants_failures_of_its_codes() -> None:
 
 
 def test_an_input_that_was_put_right_is_read_as_it_lies_there_now() -> None:
-    pinned = ObjectBytes(bucket="photos", key="a", etag="old", size=3, version="v1")
+    pinned = ObjectBytes(bucket="photos", key="a", etag="old", size=3)
     item = Item(number=7, input_path="a", name="a", location=pinned, failure=AWAY)
     assert anew(item) == item.model_copy(update={"failure": None, "location": ObjectBytes(bucket="photos", key="a")})
+    version = pinned.model_copy(update={"version": "v1"})
+    assert anew(item.model_copy(update={"location": version})).location == version.model_copy(update={"size": None})
     page = item.model_copy(update={"page_index": 2})
     assert anew(page).location == pinned
     url = item.model_copy(update={"location": UrlBytes(url="http://example.com/a")})

@@ -20,8 +20,9 @@ from maskmill.shared.jobs.sources import ObjectBytes
 from maskmill.shared.storage import Storage
 
 KEPT_PAGES = 3
-# The number of its source, and its key.
-Place = tuple[int, str]
+# The number of its source, its key, and which page of it.
+Place = tuple[int, str, int]
+NOWHERE: Place = (0, "", -1)
 
 
 class Existing:
@@ -60,7 +61,7 @@ class Existing:
 
     def _first(self, number: int) -> Place:
         page = self._files.page(number)
-        return _first(page) if page else (0, "")
+        return _first(page) if page else NOWHERE
 
     def _page(self, number: int) -> PlanPage | None:
         page = self._files.page(number)
@@ -74,19 +75,25 @@ class Existing:
 
     def _failed(self, page: PlanPage) -> set[int]:
         """The numbers of the page's items that did not succeed."""
-        shards = [shard for shard in range(*self._shards(page)) if shard in self._rollup(rollup_of(shard)).failures]
-        outcomes = (outcome for shard in shards for outcome in self._files.outcomes(shard) or ())
-        return {outcome.number for outcome in outcomes if outcome.status != "succeeded"}
+        shards = [shard for shard in range(*self._shards(page)) if self._may_hold_failures(shard)]
+        failed: set[int] = set()
+        for shard in shards:
+            outcomes = self._files.outcomes(shard)
+            succeeded = {one.number for one in outcomes or () if one.status == "succeeded"}
+            size = self._head.shard_size
+            failed |= set(range(shard * size, (shard + 1) * size)) - succeeded
+        return failed
 
     def _shards(self, page: PlanPage) -> tuple[int, int]:
         first = page.items[0].number // self._head.shard_size
         return first, page.items[-1].number // self._head.shard_size + 1
 
-    def _read_rollup(self, number: int) -> Rollup:
-        found = self._files.rollup(number)
-        if found is None:
-            raise RequestError(f"roll-up {number} of job {self._head.id} is not in the storage any more")
-        return found
+    def _may_hold_failures(self, shard: int) -> bool:
+        rollup = self._rollup(rollup_of(shard))
+        return rollup is None or shard in rollup.failures
+
+    def _read_rollup(self, number: int) -> Rollup | None:
+        return self._files.rollup(number)
 
 
 class _Order:
@@ -117,12 +124,12 @@ class _Order:
             self._possible = [order for order in ORDERS if order(before) <= order(place)] or list(ORDERS)
 
 
-def _by_bytes(place: Place) -> tuple[int, list[str]]:
-    return place[0], [place[1]]
+def _by_bytes(place: Place) -> tuple[int, list[str], int]:
+    return place[0], [place[1]], place[2]
 
 
-def _by_folder(place: Place) -> tuple[int, list[str]]:
-    return place[0], place[1].split("/")
+def _by_folder(place: Place) -> tuple[int, list[str], int]:
+    return place[0], place[1].split("/"), place[2]
 
 
 ORDERS = (_by_bytes, _by_folder)
@@ -149,11 +156,13 @@ def existing_of(storage: Storage, job: Job, digest: str | None) -> Existing | No
 def _place(item: Item) -> Place | None:
     """Where the item's object stands in a listing; None where it is no object that can be told from a later one."""
     location = item.location
-    return (item.source, location.key) if isinstance(location, ObjectBytes) and location.etag else None
+    if not isinstance(location, ObjectBytes) or not location.etag:
+        return None
+    return item.source, location.key, -1 if item.page_index is None else item.page_index
 
 
 def _first(page: PlanPage) -> Place:
-    return next(filter(None, map(_place, page.items)), (0, ""))
+    return next(filter(None, map(_place, page.items)), NOWHERE)
 
 
 def _identity(item: Item) -> object:

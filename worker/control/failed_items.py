@@ -31,11 +31,12 @@ def failed_items(
 def anew(item: Item) -> Item:
     """The item as it is run again: tried though it could not be read, and of a bucket what lies there now.
 
-    A page stays that of the document whose pages were counted.
+    A version of an object stays that, and a page stays that of the document whose pages were counted.
     """
     location = item.location
     if isinstance(location, ObjectBytes) and item.page_index is None:
-        location = ObjectBytes(bucket=location.bucket, key=location.key)
+        pinned = {} if location.version else {"etag": None}
+        location = location.model_copy(update={"size": None, **pinned})
     return item.model_copy(update={"failure": None, "location": location})
 
 

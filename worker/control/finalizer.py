@@ -131,7 +131,9 @@ class Finalizer:
     def _tell_of_results(self, files: JobFiles, head: JobHead) -> None:
         """Everything is there: say so where the results are, and to jobs that skip what this one has done."""
         self._with_output(files, head).mark_success()
-        digest = self._digest(files, head)
+        # What was sampled is not what the sources mean.
+        is_whole = not (head.dry_run or head.options.sample)
+        digest = self._digest(files, head) if is_whole else None
         job = files.job() if digest else None
         if job and digest and any(isinstance(source, S3Source) for source in job.sources):
             remember_alike(self.storage, job, digest)

@@ -46,6 +46,8 @@ from maskmill.worker.sources.listing import entries
 from maskmill.worker.sources.pages import items_of, parts_of
 
 CHUNK_ENTRIES = 1024
+# A planner that lists and finds nothing to plan sees as soon that the job is cancelled.
+ASK_SECONDS = 2.0
 # Items of a job that is listed whole before it is planned, and shards that are enough to share it out evenly.
 SMALL_JOB, SHARDS_A_WORKER = 8192, 12
 CHUNK_ARCHIVES = 16
@@ -78,6 +80,10 @@ class Found(NamedTuple):
     left_out: LeftOut
 
 
+class NotWanted(Exception):
+    """The job is not planned any more, or by another."""
+
+
 class NotExpandedYet(Exception):
     """No worker has looked into the chunk yet."""
 
@@ -107,6 +113,8 @@ class Planner:
             whole = Planning(self, work, in_hand, files, sized, start).run()
         except NotExpandedYet:
             return LOOK_AGAIN_SECONDS
+        except NotWanted:
+            return None
         return None if whole else 0
 
     def give_up(self, work: Work, reason: str) -> float | None:
@@ -129,6 +137,7 @@ class Planning:
     job: Job
     at: PlanStart
     _going: bool = field(default=True)
+    _asked_at: float = field(default_factory=time.monotonic)
     # Up to the item that was listed last.
     _left_out: LeftOut = field(default_factory=LeftOut)
 
@@ -152,6 +161,16 @@ class Planning:
             if time.monotonic() >= turn_over and self.planner.ledger.due_work():
                 return False
         return True
+
+    def _alive(self) -> None:
+        """The listing gets on, though perhaps to nothing that is planned; raises NotWanted where nobody waits."""
+        self.in_hand.alive()
+        if time.monotonic() - self._asked_at < ASK_SECONDS:
+            return
+        self._asked_at = time.monotonic()
+        status = self.planner.ledger.status(self.job.ref)
+        if self.in_hand.lost or status is None or status.state != "planning":
+            raise NotWanted
 
     def _adopt_rollups(self) -> None:
         # Another planner may have died among them.
@@ -234,7 +253,7 @@ class Planning:
         """The one page of a dry run: some of its pictures. The listing is counted to its end first, in one turn."""
         at, digest = self.planner, self._digest()
         estimating = Estimating(existing_of(at.storage, self.job, digest))
-        listed = entries(self.job, at.settings, None, self.in_hand.alive, at.buckets, at.storage)
+        listed = entries(self.job, at.settings, None, self._alive, at.buckets, at.storage)
         estimating.count(self._noting_left_out(listed))
         self.files.store_estimate(estimating.estimate)
         settled = self.files.settle_size(self.job.head, 1)
@@ -315,7 +334,7 @@ class Planning:
         if cursor.listing is None:
             return
         at = self.planner
-        listed = entries(self.job, at.settings, cursor.listing, self.in_hand.alive, at.buckets, at.storage)
+        listed = entries(self.job, at.settings, cursor.listing, self._alive, at.buckets, at.storage)
         while run := _next_run(listed):
             if all(_is_plain(entry) for entry in run):
                 yield from (self._found(entry, partial(_cursor_behind, entry, chunks)) for entry in run)

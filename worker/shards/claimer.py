@@ -189,9 +189,17 @@ class Claimer:
             patiently(self.ledger.release, run.lease)
             return
         files = self._files(run.lease)
+        if self._may_be_anothers(run) and (stored := files.outcomes(run.lease.shard)) is not None:
+            # What belongs to it may have been folded with a retry since.
+            self._finish(run.lease, count(stored))
+            return
         files.store_annotations(run.lease.shard, run.annotation_lines())
         self._store_refs(run)
         self._finish(run.lease, files.commit(run.lease.shard, run.outcomes))
+
+    def _may_be_anothers(self, run: ShardRun) -> bool:
+        """Whether the lease is over, or may be by now: this process may have stood still."""
+        return run.state is None or time.monotonic() - run.renewed_at > self.ledger.lease_seconds
 
     def _store_refs(self, run: ShardRun) -> None:
         """Before the commit: who comes after a crash between the two stores them again.

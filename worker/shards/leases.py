@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from maskmill.shared.errors import LedgerUnavailable
 from maskmill.shared.ledger import Ledger
@@ -50,8 +51,10 @@ class Leases:
         with self._changed:
             held_now = list(self._held.values())
         for held in held_now:
+            asked_at = time.monotonic()
             try:
                 held.state = self._ledger.renew(held.lease, trouble)
+                held.renewed_at = asked_at
             except LedgerUnavailable as error:
                 if self._said.is_news(error):
                     logger.warning("lease not renewed: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,11 +18,15 @@ TOUCHES = 2
 
 @dataclass
 class Held:
-    """What this worker has a lease of; `state` is its job's, as the last renewal told, None once the lease is lost."""
+    """What this worker has a lease of; `state` is its job's, as the last renewal told, None once the lease is lost.
+
+    `renewed_at` is the time of that, of the monotonic clock.
+    """
 
     lease: ShardLease
     job: JobHead
     state: JobState | None = field(default="running", kw_only=True)
+    renewed_at: float = field(default_factory=time.monotonic, kw_only=True)
 
     @property
     def wanted(self) -> bool:

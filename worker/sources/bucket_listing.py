@@ -43,6 +43,17 @@ class Wanted:
             return cls((key,), key)
         return cls((key + "/",), key + "/", exact=key)
 
+    def name_of(self, key: str) -> str:
+        """The path of an object below the folder, another for each of those that are meant."""
+        below = key.removeprefix(self.folder)
+        exact = self.exact.rpartition("/")[2] if self.exact else None
+        if exact is None:
+            return below
+        if key == self.exact:
+            return exact
+        # Beside the object `a.jpg` there may be `a.jpg/a.jpg`.
+        return f"{exact}/{below}" if below.partition("/")[0] == exact else below
+
     def matches(self, key: str) -> bool:
         """Whether a key below the prefixes is meant."""
         return self.pattern is None or self.pattern.matches(key)
@@ -93,12 +104,26 @@ def _left_to_list(prefixes: tuple[str, ...], after: str | None) -> Iterator[tupl
         yield prefixes[number], (after or "") if number in of_after else ""
 
 
-def own_prefixes(bucket: str, settings: Settings, output: str | None) -> tuple[str, ...]:
-    """Where in that bucket Maskmill's own storage, and the job's output, lie if they do."""
-    tops = {settings.storage_url: keys.TOPS, output: (keys.REFS,)}
-    urls = {url: ObjectUrl.parse(url) for url in tops if url and url.startswith("s3://")}
-    prefixes = {url: at.path.strip("/") for url, at in urls.items() if at.bucket == bucket}
-    return tuple(own for url, prefix in prefixes.items() for own in ([f"{prefix}/"] if prefix else tops[url]))
+def own_prefixes(bucket: str, settings: Settings, output: str | None, folder: str = "") -> tuple[str, ...]:
+    """Where in that bucket Maskmill's own storage, and the job's output, lie if they do.
+
+    Of an output that the listed `folder` lies in, as where results are to stand beside their inputs, only what is no
+    artifact: these are told by their names.
+    """
+    storage, out = (_prefix_in(bucket, url) for url in (settings.storage_url, output))
+    own = [] if storage is None else [storage] if storage else list(keys.TOPS)
+    if out is not None:
+        own.append(f"{out}{keys.REFS}" if folder.startswith(out) else out)
+    return tuple(own)
+
+
+def _prefix_in(bucket: str, url: str | None) -> str | None:
+    """What the keys below the URL begin with, if it is one of that bucket."""
+    if not url or not url.startswith("s3://"):
+        return None
+    at = ObjectUrl.parse(url)
+    prefix = at.path.strip("/")
+    return (f"{prefix}/" if prefix else "") if at.bucket == bucket else None
 
 
 def _common_folder(prefixes: tuple[str, ...]) -> str:

@@ -204,7 +204,7 @@ def _of_bucket(root: _Root, source: S3Source, places: _Places, top: str, after: 
         yield root.entry(ObjectBytes(bucket="", key=""), source.url, refused)
         return
     found, newly = after is not None, LeftOut()
-    own = own_prefixes(url.bucket, places.settings, places.output)
+    own = own_prefixes(url.bucket, places.settings, places.output, wanted.folder)
     for one in list_objects(reader, wanted, after, own, newly, root.alive):
         found = True
         places.left_out.merge(newly.take())
@@ -219,7 +219,7 @@ def _of_bucket(root: _Root, source: S3Source, places: _Places, top: str, after: 
 def _of_object(root: _Root, bucket: str, one: ListedObject, wanted: Wanted, top: str) -> Entry:
     location = ObjectBytes(bucket=bucket, key=one.key, etag=one.etag, size=one.size)
     is_exact = one.key == wanted.exact
-    below = one.key.rpartition("/")[2] if is_exact else one.key.removeprefix(wanted.folder)
+    below = wanted.name_of(one.key)
     problem = ObjectArchived(f"it is of storage class {one.storage_class}; restore it") if one.is_archived else None
     entry = root.entry_at(one.key, f"{top}{beside_archives(safe_path(below))}", location, location.url, problem)
     return entry if is_exact or entry.form != "unknown" else entry.model_copy(update={"named": False})

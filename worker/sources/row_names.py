@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
 from maskmill.shared.jobs.sources import ObjectBytes, UrlBytes
-from maskmill.worker.sources.artifact_names import safe_path
+from maskmill.worker.sources.artifact_names import beside_archives, safe_path
 
 MARK_LETTERS = 13
 MARKED = re.compile(r"~[a-z2-7]{13}(\.[^./]*)?\Z")
@@ -36,9 +36,9 @@ def row_name(location: ObjectBytes | UrlBytes, given: str | None) -> str:
         identity = location.url
     # What ends like one with a mark could be another's.
     if not given and is_whole and not MARKED.search(path):
-        return safe_path(path)
+        return beside_archives(safe_path(path))
     suffix = PurePosixPath(path.rpartition("/")[2]).suffix
-    return safe_path(f"{given or path.removesuffix(suffix)}~{_mark(identity)}{suffix}")
+    return beside_archives(safe_path(f"{given or path.removesuffix(suffix)}~{_mark(identity)}{suffix}"))
 
 
 def _of_url(url: str) -> tuple[str, bool]:
