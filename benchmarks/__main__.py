@@ -23,6 +23,7 @@ def commands() -> dict[str, list[str]]:
         "one_picture": [weights, str(picture_files(1)[0])],
         "folder": [weights, str(val79() / "images")],
         "devices": [weights, str(val79() / "images")],
+        "workers": [],
         "large_picture": [],
         "scale": [],
     }
