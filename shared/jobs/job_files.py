@@ -295,7 +295,9 @@ class JobFiles:
         """Store a shard's inputs and results where the results are, as a manifest that others read too."""
         if self.output and head.output:
             lines = [_refs(head.output, outcome) for outcome in sorted(outcomes, key=_number) if outcome.artifacts]
-            self.output.put(keys.refs(keys.id_of(self.ref), shard), b"".join(lines), content_type="application/jsonl")
+            if lines:
+                key = keys.refs(keys.id_of(self.ref), shard)
+                self.output.put(key, b"".join(lines), content_type="application/jsonl")
 
     def mark_success(self) -> None:
         """All that the job wrote to its output is there."""
