@@ -22,7 +22,8 @@ from tests.services.command_site import CommandSite, draw, run_command_site
 from tests.services.workers import kill
 
 PICTURES = 50
-KINDS = {"planner": ("planner",), "worker": ("worker child", "worker child's parent", "whole worker")}
+# A control whose planner dies again and again takes longer and longer to start another, unless it dies itself.
+KINDS = {"planner": ("planner", "control"), "worker": ("worker child", "worker child's parent", "whole worker")}
 
 
 @dataclass(frozen=True)
