@@ -552,3 +552,18 @@ def test_the_members_of_an_archive_are_read_from_any_place_on(look: Looker) -> N
     for first in (0, 1, 999, 1000, 1001, 2344, 2345):
         labels = [member.label for member in files.members(found.expansion.members, first)]
         assert labels == [f"{number}.jpg" for number in range(first, 2345)]
+
+
+@EVERY
+def test_an_outage_while_an_archive_is_looked_into_is_waited_out(look: Looker, name: str) -> None:
+    tried: dict[str, int] = {}
+
+    def fails_twice(method: str, key: str) -> bool:
+        tried[key] = tried.get(key, 0) + (method == "put" and key.startswith("jobs/"))
+        return 0 < tried[key] <= 2
+
+    look.storage.fails_before = fails_twice
+    files = {f"{number}.jpg": JPEG + bytes([number]) for number in range(3)}
+    found = look(name, MAKERS[name](files))
+    assert found.became() == {f"{name}/{number}": JPEG + bytes([number]) for number in range(3)}
+    assert any("/members/" in key for key, times in tried.items() if times == 3)

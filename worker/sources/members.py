@@ -59,7 +59,7 @@ def stored_once(location: Location, files: JobFiles, source: int, fetcher: Fetch
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         stored = StoredBytes(key=keys.inputs(files.ref, f"fetched-{source}-{digest}"))
-        patiently(files.storage.put_file, stored.key, path)
+        files.storage.put_file(stored.key, path)
     return stored
 
 

@@ -21,6 +21,7 @@ from maskmill.shared.jobs.sources import PdfOptions, StoredBytes, UrlBytes
 from maskmill.shared.settings import Settings
 from maskmill.shared.storage import Storage
 from maskmill.worker.images.decode import page_count
+from maskmill.worker.patient_storage import PatientStorage
 from maskmill.worker.retry import patiently
 from maskmill.worker.sources.archive import KINDS
 from maskmill.worker.sources.artifact_names import artifact_name
@@ -125,10 +126,12 @@ class Expander:
         kind = _kind_of_archive(entry, head) if form is None else None
         if form not in PAGED and not kind:
             return Expansion(entry=number, is_input=entry.named or form is not None)
+        # An outage must not become what is wrong with the entry.
+        files = JobFiles(PatientStorage(self.storage), ref)
         try:
             if kind:
-                return self._of_archive(JobFiles(self.storage, ref), number, entry, kind, pdf, alive)
-            return self._with_pages(ref, number, entry, pdf)
+                return self._of_archive(files, number, entry, kind, pdf, alive)
+            return self._with_pages(files, number, entry, pdf)
         except MaskmillError as error:
             return Expansion(entry=number, failure=Failure.of("plan", error))
 
@@ -149,16 +152,16 @@ class Expander:
             archive = patiently(self.fetcher.archive, location)
             return MemberFinder(entry, archive, kind, files, self.fetcher, count_pages, alive).find(number)
 
-    def _with_pages(self, ref: str, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
+    def _with_pages(self, files: JobFiles, number: int, entry: Entry, pdf: PdfOptions | None) -> Expansion:
         data = patiently(self.fetcher.fetch, entry.location)
         pages = page_count(data, pdf, self.settings)
         if pages is None or not isinstance(entry.location, UrlBytes):
             return Expansion(entry=number, pages=_ranges(pages))
         # Each page would fetch it again, and might be given something else.
-        location = StoredBytes(key=keys.inputs(ref, f"fetched-{_place(entry)}"))
-        if not patiently(self.storage.put, location.key, data, if_absent=True):
+        location = StoredBytes(key=keys.inputs(files.ref, f"fetched-{_place(entry)}"))
+        if not files.storage.put(location.key, data, if_absent=True):
             # Another worker came first, and pages of its bytes may be planned already.
-            pages = page_count(patiently(self.storage.get, location.key), pdf, self.settings)
+            pages = page_count(files.storage.get(location.key), pdf, self.settings)
         return Expansion(entry=number, pages=_ranges(pages), location=location)
 
 

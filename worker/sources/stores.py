@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Self
 
 from maskmill.shared.storage import Storage
-from maskmill.worker.retry import patiently
 
 
 class Stores:
@@ -22,7 +21,7 @@ class Stores:
     def put(self, key: str, data: bytes) -> None:
         """Store it soon; waits while too much is under way, and raises what an earlier put raised."""
         self._wait(self._threads - 1, self._most - len(data))
-        self._under_way.append((len(data), self._pool.submit(patiently, self._storage.put, key, data)))
+        self._under_way.append((len(data), self._pool.submit(self._storage.put, key, data)))
 
     def _wait(self, count: int, size: int) -> None:
         while self._under_way and (len(self._under_way) > count or sum(one for one, _ in self._under_way) > size):
